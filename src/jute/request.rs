@@ -1,0 +1,256 @@
+//! What a client sends: the connect request, the header and body of each request type.
+
+use bytes::Bytes;
+
+/// Reserved transaction ids of the protocol (`ClientCnxn`).
+pub mod xid {
+    pub const NOTIFICATION: i32 = -1;
+    pub const PING: i32 = -2;
+    pub const AUTH: i32 = -4;
+    pub const SET_WATCHES: i32 = -8;
+}
+
+/// Opcodes, as `ZooDefs.OpCode` numbers them.
+pub mod op {
+    pub const CREATE: i32 = 1;
+    pub const DELETE: i32 = 2;
+    pub const EXISTS: i32 = 3;
+    pub const GET_DATA: i32 = 4;
+    pub const SET_DATA: i32 = 5;
+    pub const GET_ACL: i32 = 6;
+    pub const SET_ACL: i32 = 7;
+    pub const GET_CHILDREN: i32 = 8;
+    pub const SYNC: i32 = 9;
+    pub const PING: i32 = 11;
+    pub const GET_CHILDREN2: i32 = 12;
+    pub const CHECK: i32 = 13;
+    pub const MULTI: i32 = 14;
+    pub const CREATE2: i32 = 15;
+    pub const RECONFIG: i32 = 16;
+    pub const CHECK_WATCHES: i32 = 17;
+    pub const REMOVE_WATCHES: i32 = 18;
+    pub const CREATE_CONTAINER: i32 = 19;
+    pub const DELETE_CONTAINER: i32 = 20;
+    pub const CREATE_TTL: i32 = 21;
+    pub const MULTI_READ: i32 = 22;
+    pub const AUTH: i32 = 100;
+    pub const SET_WATCHES: i32 = 101;
+    pub const SASL: i32 = 102;
+    pub const GET_EPHEMERALS: i32 = 103;
+    pub const GET_ALL_CHILDREN_NUMBER: i32 = 104;
+    pub const SET_WATCHES2: i32 = 105;
+    pub const ADD_WATCH: i32 = 106;
+    pub const WHO_AM_I: i32 = 107;
+    pub const CLOSE_SESSION: i32 = -11;
+}
+
+/// The first frame of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    pub protocol_version: i32,
+    pub last_zxid_seen: i64,
+    /// Milliseconds.
+    pub timeout: i32,
+    pub session_id: i64,
+    pub password: Bytes,
+    /// `None` where the client sent no such byte (before 3.4): its answer must not have it either.
+    pub read_only: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader {
+    pub xid: i32,
+    pub op: i32,
+}
+
+/// An identity: scheme and id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    pub scheme: String,
+    pub id: String,
+}
+
+/// Permission bits, as `ZooDefs.Perms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Perms(pub i32);
+
+impl Perms {
+    pub const READ: Perms = Perms(1);
+    pub const WRITE: Perms = Perms(2);
+    pub const CREATE: Perms = Perms(4);
+    pub const DELETE: Perms = Perms(8);
+    pub const ADMIN: Perms = Perms(16);
+    pub const ALL: Perms = Perms(31);
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Acl {
+    pub perms: Perms,
+    pub id: Id,
+}
+
+/// The `flags` of a create, as `CreateMode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateMode {
+    Persistent = 0,
+    Ephemeral = 1,
+    PersistentSequential = 2,
+    EphemeralSequential = 3,
+    Container = 4,
+    PersistentWithTtl = 5,
+    PersistentSequentialWithTtl = 6,
+}
+
+/// create, create2, createContainer and createTTL: one body, the opcode tells them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// One of `op::{CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL}`; the answers differ.
+    pub op: i32,
+    pub path: String,
+    /// `None`: the client sent a null buffer (length -1).
+    pub data: Option<Bytes>,
+    /// `None`: a null vector.
+    pub acl: Option<Vec<Acl>>,
+    /// Raw: `CreateMode::from_flags` says whether it names a mode.
+    pub flags: i32,
+    /// Milliseconds; 0 but for createTTL.
+    pub ttl: i64,
+}
+
+/// One operation of a multi.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MultiOp {
+    Create(CreateRequest),
+    Delete { path: String, version: i32 },
+    SetData { path: String, data: Option<Bytes>, version: i32 },
+    Check { path: String, version: i32 },
+}
+
+/// One operation of a multiRead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MultiReadOp {
+    GetData { path: String },
+    GetChildren { path: String },
+}
+
+/// `AuthPacket`: addauth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthPacket {
+    pub kind: i32,
+    pub scheme: String,
+    pub auth: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetWatches {
+    pub relative_zxid: i64,
+    pub data: Vec<String>,
+    pub exist: Vec<String>,
+    pub child: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetWatches2 {
+    pub relative_zxid: i64,
+    pub data: Vec<String>,
+    pub exist: Vec<String>,
+    pub child: Vec<String>,
+    pub persistent: Vec<String>,
+    pub persistent_recursive: Vec<String>,
+}
+
+/// `Watcher.WatcherType`: which watches checkWatches and removeWatches mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatcherType {
+    Children = 1,
+    Data = 2,
+    Any = 3,
+    Persistent = 4,
+    PersistentRecursive = 5,
+}
+
+/// A request's body. Paths and numbers are as sent, unchecked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Create(CreateRequest),
+    Delete {
+        path: String,
+        version: i32,
+    },
+    Exists {
+        path: String,
+        watch: bool,
+    },
+    GetData {
+        path: String,
+        watch: bool,
+    },
+    SetData {
+        path: String,
+        data: Option<Bytes>,
+        version: i32,
+    },
+    GetAcl {
+        path: String,
+    },
+    SetAcl {
+        path: String,
+        acl: Option<Vec<Acl>>,
+        version: i32,
+    },
+    GetChildren {
+        path: String,
+        watch: bool,
+    },
+    Sync {
+        path: String,
+    },
+    Ping,
+    GetChildren2 {
+        path: String,
+        watch: bool,
+    },
+    /// A check outside of a multi.
+    Check {
+        path: String,
+        version: i32,
+    },
+    Multi(Vec<MultiOp>),
+    Reconfig,
+    /// `kind` is raw: `WatcherType::from_raw`.
+    CheckWatches {
+        path: String,
+        kind: i32,
+    },
+    RemoveWatches {
+        path: String,
+        kind: i32,
+    },
+    DeleteContainer {
+        path: String,
+    },
+    MultiRead(Vec<MultiReadOp>),
+    Auth(AuthPacket),
+    SetWatches(SetWatches),
+    Sasl {
+        token: Option<Bytes>,
+    },
+    GetEphemerals {
+        prefix: String,
+    },
+    GetAllChildrenNumber {
+        path: String,
+    },
+    SetWatches2(SetWatches2),
+    /// `mode` is raw: 0 persistent, 1 persistent recursive.
+    AddWatch {
+        path: String,
+        mode: i32,
+    },
+    WhoAmI,
+    CloseSession,
+    /// An opcode that ZooKeeper does not know: Unimplemented, then the connection is closed.
+    Unknown {
+        op: i32,
+    },
+}

@@ -1,0 +1,11 @@
+//! zketcd serves the ZooKeeper client protocol and keeps everything in etcd v3.
+//!
+//! - [`jute`]: the wire: ZooKeeper's records and frames.
+//! - [`store`]: the transactional store with revisions, changes and leases: etcd, or embedded.
+//! - [`tree`]: the replica: znodes, stats, ACL checks, watches; pure, no I/O.
+//! - [`commit`]: requests to verdicts, groups, batches and lanes.
+//! - [`session`]: attach, heartbeat, expiry, reaping.
+//! - [`server`]: listener, connections, four-letter words, admin HTTP.
+
+pub mod jute;
+pub mod store;
