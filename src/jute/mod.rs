@@ -12,6 +12,8 @@ mod read;
 mod reply;
 mod request;
 mod stat;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use decode::DecodeError;
