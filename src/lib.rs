@@ -6,6 +6,12 @@
 //! - [`commit`]: requests to verdicts, groups, batches and lanes.
 //! - [`session`]: attach, heartbeat, expiry, reaping.
 //! - [`server`]: listener, connections, four-letter words, admin HTTP.
+//! - [`metrics`]: what Prometheus is told.
 
+pub mod commit;
 pub mod jute;
+pub mod metrics;
+pub mod server;
+pub mod session;
 pub mod store;
+pub mod tree;

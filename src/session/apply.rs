@@ -17,6 +17,7 @@ use crate::jute::{
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
 use crate::tree::replica::{Applied, ApplyError, Change, Replica};
+use crate::tree::watches::Trigger;
 use crate::tree::{acl, key, path};
 
 impl Engine {
@@ -144,7 +145,7 @@ impl Engine {
             acl_of(&change.path)
         };
         let parent = path::parent(&change.path).and_then(acl_of);
-        self.watches.trigger(change.kind, &change.path, |watcher, kind, path| {
+        self.watches.trigger(trigger(change.kind), &change.path, |watcher, kind, path| {
             let Some(conn) = connections.get(&watcher) else { return };
             let list = if path == change.path { &own } else { &parent };
             if list.as_ref().is_some_and(|list| !acl::permits(list, Perms::READ, &conn.ids)) {
@@ -169,6 +170,7 @@ impl Engine {
         if leaves_more(&answer) {
             if let Some(conn) = self.connections.get_mut(&id) {
                 conn.closing = Some(pending);
+                self.closing.push(id);
             }
             return;
         }
@@ -303,12 +305,11 @@ impl Engine {
 
     /// Answers the closeSession requests whose last ephemeral is gone.
     fn finish_closing(&mut self) {
-        let done: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, conn)| conn.closing.is_some() && self.replica.ephemerals(conn.session).next().is_none())
-            .map(|(id, _)| *id)
-            .collect();
+        let (replica, connections) = (&self.replica, &self.connections);
+        let is_done = |id: &ConnectionId| {
+            connections.get(id).is_none_or(|conn| replica.ephemerals(conn.session).next().is_none())
+        };
+        let done: Vec<ConnectionId> = self.closing.extract_if(.., |id| is_done(id)).collect();
         for id in done {
             let zxid = self.replica.last_zxid();
             let Some(pending) = self.connections.get_mut(&id).and_then(|conn| conn.closing.take()) else { continue };
@@ -363,7 +364,7 @@ impl Engine {
         let (connections, replica) = (&self.connections, &self.replica);
         for path in paths {
             let list = replica.node(path).and_then(|node| node.acl().cloned());
-            self.watches.trigger_children(path, |watcher, kind, path| {
+            self.watches.trigger(Trigger::ChildrenChanged, path, |watcher, kind, path| {
                 let Some(conn) = connections.get(&watcher) else { return };
                 if list.as_ref().is_some_and(|list| !acl::permits(list, Perms::READ, &conn.ids)) {
                     return;
@@ -435,6 +436,14 @@ fn groups(batch: &InFlight, revision: &Revision) -> Vec<bool> {
             let happened = |witness: &Option<bytes::Bytes>| witness.as_ref().is_some_and(|key| keys.contains(key));
             batch.batch.witnesses.iter().map(happened).collect()
         }
+    }
+}
+
+fn trigger(kind: ChangeKind) -> Trigger {
+    match kind {
+        ChangeKind::Created => Trigger::Created,
+        ChangeKind::DataChanged => Trigger::DataChanged,
+        ChangeKind::Deleted => Trigger::Deleted,
     }
 }
 

@@ -82,6 +82,8 @@ pub(super) struct Connection {
     pub closing: Option<Pending>,
     /// Since when a write waits for the store.
     pub write_since: Option<u64>,
+    /// When its connect request came.
+    pub connected: u64,
     pub stats: ConnectionStats,
     /// The reading task waits for room.
     pub full: bool,
@@ -102,6 +104,7 @@ impl Connection {
             gone: false,
             closing: None,
             write_since: None,
+            connected: now.mono,
             stats: ConnectionStats::new(now.wall),
             full: false,
         }
@@ -111,9 +114,13 @@ impl Connection {
         self.queue.is_empty() && self.in_flight == 0 && self.closing.is_none()
     }
 
-    /// When the write came that has waited longest.
+    /// When the write, or the handshake, came that has waited longest.
     pub fn oldest_write(&self) -> Option<u64> {
-        if self.in_flight > 0 { self.write_since } else { self.queue.front().map(|pending| pending.received) }
+        match self.attached {
+            None => Some(self.connected),
+            Some(_) if self.in_flight > 0 || self.closing.is_some() => self.write_since,
+            Some(_) => self.queue.front().map(|pending| pending.received),
+        }
     }
 
     pub fn reply(&self, header: ReplyHeader, reply: &Reply<'_>) {
@@ -136,7 +143,7 @@ impl Engine {
         }
         for incoming in incoming {
             let Some(conn) = self.connections.get_mut(&id) else { return true };
-            conn.stats.received(&now_of(now));
+            conn.stats.received();
             let (header, what) = match incoming {
                 Incoming::Request(header, Request::Auth(packet)) => {
                     self.authenticate(id, header, &packet);
@@ -211,6 +218,7 @@ impl Engine {
         self.watches.remove_watcher(id);
         let Some(conn) = self.connections.get_mut(&id) else { return };
         conn.gone = true;
+        conn.outbox.close(CloseReason::ClientGone);
         let session = conn.session;
         let keep = conn.attached.is_some() && !conn.is_idle();
         if let Some(held) = self.held.get_mut(&session)
@@ -266,19 +274,15 @@ impl Engine {
     /// addauth: at once, for the requests that come after it.
     fn authenticate(&mut self, id: ConnectionId, header: RequestHeader, packet: &AuthPacket) {
         let Some(conn) = self.connections.get_mut(&id) else { return };
-        let auth = packet.auth.as_deref().unwrap_or_default();
-        let found = acl::authenticate(&packet.scheme, auth, conn.peer.ip(), self.config.super_digest.as_deref());
-        let Ok(found) = found else {
+        let mut ids = conn.ids.to_vec();
+        let super_digest = self.config.super_digest.as_deref();
+        let found = acl::authenticate(&packet.scheme, packet.auth.as_deref(), conn.peer.ip(), super_digest)
+            .and_then(|gained| acl::add_identities(&mut ids, gained));
+        if found.is_err() {
             tracing::warn!(session = format_args!("{:#x}", conn.session), peer = %conn.peer, scheme = packet.scheme, "authentication failed");
             conn.reply(ReplyHeader::error(header.xid, 0, ErrorCode::AuthFailed), &Reply::Empty);
             self.close(id, CloseReason::AuthFailed);
             return;
-        };
-        let mut ids = conn.ids.to_vec();
-        for id in found {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
         }
         conn.ids = ids.into();
         conn.reply(ReplyHeader::ok(header.xid, 0), &Reply::Empty);

@@ -91,7 +91,6 @@ pub(super) struct Task {
     pub write: Write,
     pub purpose: Purpose,
     pub fails: u32,
-    pub since: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +118,8 @@ pub struct Engine {
     pub(super) ready: VecDeque<ConnectionId>,
     pub(super) tasks: VecDeque<Task>,
     pub(super) reaping: HashSet<i64>,
+    /// Connections whose closeSession waits for the last ephemeral to go.
+    pub(super) closing: Vec<ConnectionId>,
     pub(super) lanes: Vec<Lane>,
     /// Batches ever built under this identity.
     pub(super) batches: u64,
@@ -158,6 +159,7 @@ impl Engine {
             ready: VecDeque::new(),
             tasks: VecDeque::new(),
             reaping: HashSet::new(),
+            closing: Vec::new(),
             lanes,
             batches: 0,
             busy: HashMap::new(),
@@ -217,7 +219,7 @@ impl Engine {
     }
 
     pub(super) fn task(&mut self, write: Write, purpose: Purpose) {
-        self.tasks.push_back(Task { write, purpose, fails: 0, since: self.now.mono });
+        self.tasks.push_back(Task { write, purpose, fails: 0 });
     }
 
     /// Until when a session may be told that it lives, if its lease was confirmed by an answer to what was sent
@@ -294,14 +296,6 @@ impl Engine {
         for conn in close {
             self.close(conn, CloseReason::StoreAway);
         }
-        let waiting = |task: &Task| match task.purpose {
-            Purpose::Handshake { conn, .. } if now.saturating_sub(task.since) > limit => Some(conn),
-            _ => None,
-        };
-        let late: Vec<ConnectionId> = self.tasks.iter().filter_map(waiting).collect();
-        for conn in late {
-            self.close(conn, CloseReason::StoreAway);
-        }
     }
 
     /// Looks for empty containers and expired TTL nodes, as `ContainerManager` does.
@@ -368,6 +362,7 @@ impl Engine {
         self.ready.clear();
         self.tasks.clear();
         self.reaping.clear();
+        self.closing.clear();
         self.busy.clear();
         self.claimed.clear();
         self.backlog.clear();

@@ -11,9 +11,7 @@ mod connection;
 mod engine;
 mod outbox;
 mod read;
-mod view;
 
 pub use commit::{LaneAnswer, Outgoing};
 pub use engine::{ConnectionId, Engine, EngineConfig, Now, ServerIdentity};
 pub use outbox::{CloseReason, Outbox};
-pub use view::{ConnectionInfo, EngineCounts};

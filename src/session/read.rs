@@ -15,6 +15,9 @@ use crate::tree::{acl, path, watches};
 /// `KeeperState.SyncConnected`: the only state that a server's events carry.
 pub(super) const SYNC_CONNECTED: i32 = 3;
 
+/// The zxid of an event whose change is not known any more (`WatchedEvent.NO_ZXID`).
+const UNKNOWN_ZXID: i64 = -1;
+
 impl Engine {
     /// Answers a read, as of what is applied now.
     pub(super) fn read(&mut self, id: ConnectionId, pending: Pending) {
@@ -29,7 +32,7 @@ impl Engine {
                 let mut reader = Reader { id, replica, ids: &pending.ids, watches };
                 if let Request::SetWatches(_) | Request::SetWatches2(_) = **request {
                     reader.set_watches(request, |event| {
-                        conn.outbox.push(|out| crate::jute::encode_event(out, zxid, &event));
+                        conn.outbox.push(|out| crate::jute::encode_event(out, UNKNOWN_ZXID, &event));
                     });
                 }
                 match reader.answer(request, conn.session) {
@@ -129,7 +132,7 @@ impl<'a> Reader<'a> {
                 self.watches.remove(path, self.id, kind).map_err(|_| ErrorCode::NoWatcher)?;
                 Reply::Empty
             }
-            Request::WhoAmI => Reply::WhoAmI(acl::client_infos(self.ids)),
+            Request::WhoAmI => Reply::WhoAmI(acl::who_am_i(self.ids)),
             Request::SetWatches(_) | Request::SetWatches2(_) | Request::Ping => Reply::Empty,
             // What a server without SASL answers: no token.
             Request::Sasl { .. } => Reply::Sasl(None),
@@ -143,7 +146,7 @@ impl<'a> Reader<'a> {
     fn multi_read(&self, op: &'a MultiReadOp) -> MultiResult<'a> {
         let result = match op {
             MultiReadOp::GetData { path } => self.readable(path).map(|node| MultiResult::GetData {
-                data: Cow::Borrowed(node.data.as_deref().unwrap_or_default()),
+                data: node.data.as_deref().map(Cow::Borrowed),
                 stat: node.stat(),
             }),
             MultiReadOp::GetChildren { path } => {
@@ -155,10 +158,8 @@ impl<'a> Reader<'a> {
 
     fn get_acl(&self, path: &str) -> Result<Reply<'a>, ErrorCode> {
         let node = find(self.replica, path).ok_or(ErrorCode::NoNode)?;
-        self.permits(node, Perms(Perms::READ.0 | Perms::ADMIN.0))?;
-        let list = node.acl().map_or_else(acl::open, |list| list.to_vec());
-        let shown = if self.permits(node, Perms::ADMIN).is_ok() { list } else { acl::masked(&list) };
-        Ok(Reply::Acl(shown, node.stat()))
+        let list = node.acl().map_or(&acl::OPEN_ACL_UNSAFE[..], |list| list);
+        Ok(Reply::Acl(acl::shown(list, self.ids)?, node.stat()))
     }
 
     fn readable(&self, path: &str) -> Result<&'a Node, ErrorCode> {
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
         };
         let replica = self.replica;
         let state = |path: &str| {
-            find(replica, path).map(|node| watches::NodeState { mzxid: node.mzxid, pzxid: node.pzxid() })
+            find(replica, path).map(|node| watches::NodeZxids { mzxid: node.mzxid, pzxid: node.pzxid() })
         };
         self.watches.set_watches(self.id, set, state, |kind, path| {
             tell(WatcherEvent { kind: kind as i32, state: SYNC_CONNECTED, path: Cow::Borrowed(path) });
