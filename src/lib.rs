@@ -9,3 +9,4 @@
 
 pub mod jute;
 pub mod store;
+pub mod tree;
