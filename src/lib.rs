@@ -9,6 +9,7 @@
 //! - [`metrics`]: what Prometheus is told.
 
 pub mod commit;
+pub mod config;
 pub mod jute;
 pub mod metrics;
 pub mod server;

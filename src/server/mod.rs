@@ -1,2 +1,282 @@
-//! server
+//! The server: what runs around the engine.
+//!
+//! - [`shared`]: the engine behind its mutex, and what wakes the tasks.
+//! - [`bootstrap`]: an identity, lanes, the first snapshot.
+//! - [`lanes`]: sends batches until their outcome is known.
+//! - [`follower`]: applies the store's changes.
+//! - [`leases`]: renews and revokes.
+//! - [`listener`], [`connection`]: clients.
+//! - [`four_letter`], [`admin`], [`stats`], [`view`]: what monitoring sees.
+
+pub mod admin;
+pub mod bootstrap;
+mod connection;
+mod dates;
+mod environment;
+mod follower;
+pub mod four_letter;
+mod lanes;
+mod leases;
+mod listener;
+pub mod shared;
 pub mod stats;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::bootstrap::StartError;
+use self::lanes::Over;
+use self::shared::Shared;
+use crate::config::{Config, StoreConfig};
+use crate::metrics::Metrics;
+use crate::session::{Engine, EngineConfig};
+use crate::store::{Identity, Store, StoreError};
+
+/// How often expiry and waiting writes are looked at: sessions end at most this much late.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Without a write of its own for this long a server writes nothing, on its lane: whoever sees it knows how far
+/// the stream is. A quarter of `--etcd-timeout`, at most this.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// How long `/readyz` waits for a commit.
+const READY: Duration = Duration::from_secs(5);
+
+/// How long a server that ends waits for the answers of what it took.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The pause before another try to begin anew.
+const BEGIN_RETRY: Duration = Duration::from_secs(1);
+
+/// Why the server could not start, or had to end: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("cannot serve the admin pages on {address}: {error}")]
+    Admin { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the data under the prefix is damaged; see the log")]
+    Damaged,
+}
+
+/// Serves until `shutdown`, then drains.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let listener = listener::bind(config.listen)
+        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let store = open(&config).await?;
+    Server::start(config, store, listener).await?.serve(shutdown).await
+}
+
+/// A server that has read its tree and serves nobody yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    identity: Identity,
+    listener: Arc<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
+impl Server {
+    /// Begins on `store`: fails where it is away, or holds what cannot be served.
+    pub async fn start(config: Config, store: Arc<dyn Store>, listener: TcpListener) -> Result<Self, ServeError> {
+        let started = Instant::now();
+        let admin = match config.admin_listen {
+            Some(address) => {
+                Some(listener::bind(address).map_err(|error| ServeError::Admin { address, error })?)
+            }
+            None => None,
+        };
+        let identity = store.identity().await.map_err(StartError::from)?;
+        for warning in &identity.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (me, replica) = bootstrap::begin(&store, &identity, config.lanes, None).await?;
+        let metrics = Arc::new(Metrics::new());
+        let engine_config = EngineConfig {
+            store_timeout_ms: config.etcd_timeout.as_millis() as u64,
+            limits: store.limits(),
+            lanes: config.lanes,
+            linearizable_reads: config.linearizable_reads,
+            super_digest: config.super_digest.as_ref().map(|digest| digest.reveal().to_owned()),
+            outstanding: config.connections.outstanding,
+        };
+        tracing::info!(
+            store = identity.description,
+            znodes = replica.len(),
+            revision = replica.revision(),
+            server = format_args!("{:016x}", me.server),
+            "the tree is read"
+        );
+        let engine = Engine::new(engine_config, metrics.clone(), me, replica, shared::now(started));
+        let shared = Arc::new(Shared::new(store, metrics, started, engine));
+        Ok(Server { config: Arc::new(config), shared, identity, listener: Arc::new(listener), admin })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then answers what was taken and closes.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        if let Some(admin) = self.admin.take() {
+            tokio::spawn(admin::serve(admin, view::pages(self.shared.clone()), shutdown.clone()));
+        }
+        let clients = TaskTracker::new();
+        let mut accepting = tokio::spawn(listener::run(
+            self.shared.clone(),
+            self.config.clone(),
+            self.listener.clone(),
+            clients.clone(),
+        ));
+        tracing::info!(address = %self.config.listen, "serving ZooKeeper clients");
+        let stop = shutdown.clone();
+        let result = loop {
+            let over = tokio::select! {
+                over = self.generation() => over,
+                () = stop.cancelled() => {
+                    accepting.abort();
+                    let draining = self.drain(&clients);
+                    tokio::select! {
+                        () = draining => {}
+                        over = self.generation() => tracing::warn!(?over, "ended while it drained"),
+                    }
+                    break Ok(());
+                }
+                _ = &mut accepting => break Ok(()),
+            };
+            match over {
+                Over::Damaged => break Err(ServeError::Damaged),
+                Over::LaneLost | Over::Restored => {
+                    tokio::select! {
+                        () = self.begin_anew(over) => {}
+                        () = stop.cancelled() => break Ok(()),
+                    }
+                }
+            }
+        };
+        accepting.abort();
+        let lease = self.shared.take(|engine| engine.identity().lease);
+        if tokio::time::timeout(READY, self.shared.store.lease_revoke(lease)).await.is_err() {
+            tracing::debug!("the server's lease was not revoked: it will expire");
+        }
+        result
+    }
+
+    /// Runs everything that goes on under one identity, until that is over.
+    async fn generation(&self) -> Over {
+        let mut tasks = JoinSet::new();
+        for lane in 0..self.config.lanes {
+            tasks.spawn(lanes::run(self.shared.clone(), lane));
+        }
+        tasks.spawn(follower::run(self.shared.clone()));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(leases::renew_sessions(self.shared.clone()));
+        helpers.spawn(leases::renew_server(self.shared.clone()));
+        helpers.spawn(leases::revoke(self.shared.clone()));
+        helpers.spawn(tick(self.shared.clone()));
+        helpers.spawn(sweep(self.shared.clone(), self.config.container_check_interval));
+        helpers.spawn(probe(self.shared.clone(), PROBE.min(self.config.etcd_timeout / 4)));
+        tokio::select! {
+            over = tasks.join_next() => match over {
+                Some(Ok(over)) => over,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a task of the server ended");
+                    Over::Damaged
+                }
+                None => Over::Damaged,
+            },
+            ended = helpers.join_next() => {
+                tracing::error!(?ended, "a task of the server ended");
+                Over::Damaged
+            }
+        }
+    }
+
+    /// A new identity and a new snapshot; every connection ends.
+    async fn begin_anew(&self, over: Over) {
+        tracing::warn!(?over, "beginning anew: all connections are closed");
+        let seen = self.shared.take(|engine| {
+            let revision = engine.replica().revision();
+            (revision, engine.replica().zxid(revision, 0) >> crate::tree::record::SLOT_BITS)
+        });
+        loop {
+            match bootstrap::begin(&self.shared.store, &self.identity, self.config.lanes, Some(seen)).await {
+                Ok((me, replica)) => {
+                    self.shared.with(|engine| engine.reset(me, replica));
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "cannot begin anew yet"),
+            }
+            tokio::time::sleep(BEGIN_RETRY).await;
+        }
+    }
+
+    async fn drain(&self, clients: &TaskTracker) {
+        tracing::info!("draining");
+        self.shared.with(Engine::drain);
+        clients.close();
+        if tokio::time::timeout(DRAIN, clients.wait()).await.is_err() {
+            tracing::warn!("some answers were not given in time");
+        }
+    }
+}
+
+async fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+    let store: Arc<dyn Store> = match &config.store {
+        StoreConfig::Memory => crate::store::embedded::Embedded::memory(),
+        StoreConfig::Embedded { data_dir } => crate::store::embedded::Embedded::open(data_dir)?,
+        StoreConfig::Etcd(etcd) => crate::store::etcd::Etcd::connect(etcd, config.txn_limits).await?,
+    };
+    Ok(store)
+}
+
+async fn tick(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        shared.with(Engine::tick);
+    }
+}
+
+async fn sweep(shared: Arc<Shared>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        shared.with(Engine::sweep);
+    }
+}
+
+async fn probe(shared: Arc<Shared>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        let (done, level) = oneshot::channel();
+        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64 {
+            shared.with(|engine| engine.sync(done));
+            // One probe at a time; a lane that is lost drops it.
+            let _ = level.await;
+        }
+    }
+}
+
+/// Whether a commit goes through now.
+pub(crate) async fn is_ready(shared: &Shared) -> Result<(), StoreError> {
+    let (done, committed) = oneshot::channel();
+    shared.with(|engine| engine.sync(done));
+    match tokio::time::timeout(READY, committed).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(StoreError::Unavailable(format!("no commit within {READY:?}"))),
+    }
+}

@@ -111,6 +111,9 @@ impl Engine {
         }
         let lane = self.lanes.get_mut(*lane)?;
         lane.number = record.number;
+        if let Some(batch) = &lane.in_flight {
+            self.contact = self.contact.max(batch.sent);
+        }
         let mine = lane.in_flight.as_ref().is_some_and(|batch| batch.batch.id == record.batch_id);
         if mine { lane.in_flight.take() } else { None }
     }

@@ -54,6 +54,8 @@ pub enum LaneAnswer {
     Result(TxnResult),
     /// The store refused the transaction as a whole, and will again.
     Rejected(String),
+    /// A lease in it had ended, so nothing of it happened: that of a session about to begin.
+    LeaseGone,
 }
 
 /// The server must start anew under another identity.
@@ -150,7 +152,7 @@ impl Engine {
             Some(outgoing)
         };
         for (origin, reason) in refused {
-            self.refuse(origin, &reason);
+            self.refuse(origin, ErrorCode::BadArguments, &reason);
         }
         outgoing
     }
@@ -166,12 +168,14 @@ impl Engine {
                 self.reject(lane, &reason);
                 Ok(())
             }
+            LaneAnswer::LeaseGone => {
+                self.lease_gone(lane);
+                Ok(())
+            }
             LaneAnswer::Result(result) => match in_flight.batch.outcome(&result) {
                 Outcome::LaneLost => Err(LaneLost),
                 outcome => {
-                    let asked = in_flight.sent;
                     in_flight.outcome = Some(outcome);
-                    self.contacted(asked);
                     Ok(())
                 }
             },
@@ -189,7 +193,42 @@ impl Engine {
             {
                 conn.in_flight = conn.in_flight.saturating_sub(1);
             }
-            self.refuse(origin, reason);
+            self.refuse(origin, ErrorCode::SystemError, reason);
+        }
+    }
+
+    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone.
+    fn lease_gone(&mut self, lane: usize) {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+        self.release_keys(&in_flight.batch.keys);
+        let mut rest = Vec::new();
+        for origin in in_flight.origins {
+            match origin {
+                Origin::Task(Task { write: Write::Open { .. }, purpose: Purpose::Handshake { conn, .. }, .. }) => {
+                    self.close(conn, CloseReason::StoreAway);
+                }
+                Origin::Client(id, pending) => {
+                    if let Some(conn) = self.connections.get_mut(&id) {
+                        conn.in_flight = conn.in_flight.saturating_sub(1);
+                    }
+                    rest.push(Origin::Client(id, pending));
+                }
+                Origin::Task(task) => rest.push(Origin::Task(task)),
+            }
+        }
+        self.put_back_ready(rest);
+    }
+
+    /// Puts requests back and lets their connections go on.
+    fn put_back_ready(&mut self, origins: Vec<Origin>) {
+        let clients = origins.iter().filter_map(|origin| match origin {
+            Origin::Client(conn, _) => Some(*conn),
+            Origin::Task(_) => None,
+        });
+        let clients: Vec<ConnectionId> = clients.collect();
+        self.put_back(origins);
+        for conn in clients {
+            self.advance(conn);
         }
     }
 
@@ -205,13 +244,13 @@ impl Engine {
     }
 
     /// Answers a request that no transaction can hold.
-    fn refuse(&mut self, origin: Origin, reason: &str) {
+    fn refuse(&mut self, origin: Origin, code: ErrorCode, reason: &str) {
         match origin {
             Origin::Client(id, pending) => {
                 let zxid = self.replica.last_zxid();
                 if let Some(conn) = self.connections.get_mut(&id) {
                     tracing::warn!(session = format_args!("{:#x}", conn.session), op = pending.op, reason, "request refused");
-                    conn.reply(ReplyHeader::error(pending.xid, zxid, ErrorCode::BadArguments), &Reply::Empty);
+                    conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
                 }
                 self.answered(id, &pending, zxid);
                 self.advance(id);

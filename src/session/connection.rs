@@ -229,6 +229,14 @@ impl Engine {
         if keep { self.advance(id) } else { self.forget(id) }
     }
 
+    /// The reading side is over, for this reason.
+    pub fn end(&mut self, id: ConnectionId, reason: CloseReason) {
+        match reason {
+            CloseReason::ClientGone => self.disconnect(id),
+            reason => self.close(id, reason),
+        }
+    }
+
     /// Closes a connection from this side: what waits in its outbox goes out, nothing more is taken.
     pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason) {
         if let Some(conn) = self.connections.get(&id) {

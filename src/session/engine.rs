@@ -131,7 +131,8 @@ pub struct Engine {
     pub(super) backlog: VecDeque<Revision>,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
-    /// When the store last answered.
+    /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
+    /// applied.
     pub(super) contact: u64,
     draining: bool,
 }
@@ -189,11 +190,6 @@ impl Engine {
         self.lanes.len()
     }
 
-    /// The store answered something asked at `asked`.
-    pub fn contacted(&mut self, asked: u64) {
-        self.contact = self.contact.max(asked);
-    }
-
     /// A new connection that has sent its connect request. It holds no session yet.
     pub fn connect(&mut self, outbox: Arc<Outbox>, peer: std::net::SocketAddr, read_only_byte: bool) -> ConnectionId {
         let id = self.next_connection;
@@ -244,13 +240,35 @@ impl Engine {
 
     /// The store confirmed a session's lease, asked at `asked`.
     pub fn renewed(&mut self, session: i64, asked: u64) {
-        self.contacted(asked);
         if let Some(held) = self.held.get_mut(&session) {
             held.safe_until = held.safe_until.max(Self::safe_until(asked, held.timeout_ms));
         }
     }
 
+    /// A renewal failed without an answer: it is asked again `after` milliseconds.
+    pub fn renew_again(&mut self, session: i64, after: u64) {
+        let now = self.now.mono;
+        if let Some(held) = self.held.get_mut(&session) {
+            held.next_renewal = held.next_renewal.min(now + after);
+        }
+    }
+
+    /// Whether a lane could build a batch.
+    pub fn has_work(&self) -> bool {
+        !self.tasks.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Milliseconds since the replica was last known to be level with the store.
+    pub fn staleness(&self) -> u64 {
+        self.now.mono.saturating_sub(self.contact)
+    }
+
     /// Leases to be revoked: their sessions were ended here.
+    pub fn has_revocations(&self) -> bool {
+        !self.revocations.is_empty()
+    }
+
+    /// Takes them.
     pub fn take_revocations(&mut self) -> Vec<i64> {
         std::mem::take(&mut self.revocations)
     }

@@ -12,6 +12,7 @@ mod engine;
 mod outbox;
 mod read;
 
-pub use commit::{LaneAnswer, Outgoing};
-pub use engine::{ConnectionId, Engine, EngineConfig, Now, ServerIdentity};
-pub use outbox::{CloseReason, Outbox};
+pub use commit::{LaneAnswer, LaneLost, Outgoing};
+pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};
+pub use connection::Incoming;
+pub use outbox::{CloseReason, Outbox, Outgo};

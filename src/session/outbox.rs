@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Why a connection is closed, for the log and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,7 @@ pub struct Outbox {
     state: Mutex<State>,
     filled: Notify,
     room: Notify,
+    ended: CancellationToken,
     limit: usize,
 }
 
@@ -88,7 +90,7 @@ pub enum Outgo {
 impl Outbox {
     /// `limit`: bytes that may wait; a client that lets more come together does not read its answers.
     pub fn new(limit: usize) -> Self {
-        Outbox { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), limit }
+        Outbox { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), ended: CancellationToken::new(), limit }
     }
 
     /// Lets `write` add a whole frame. Nothing is added after a close.
@@ -101,6 +103,7 @@ impl Outbox {
         if state.bytes.len() > self.limit {
             state.bytes.clear();
             state.closed = Some(CloseReason::UnreadAnswers);
+            self.ended.cancel();
         }
         drop(state);
         self.filled.notify_one();
@@ -111,6 +114,12 @@ impl Outbox {
         self.state.lock().closed.get_or_insert(reason);
         self.filled.notify_one();
         self.room.notify_one();
+        self.ended.cancel();
+    }
+
+    /// Waits for the close, whatever is still to go out.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub fn closed(&self) -> Option<CloseReason> {

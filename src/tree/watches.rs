@@ -434,6 +434,7 @@ enum Left {
 enum Watchers {
     One(u64, Modes),
     /// In the order of their numbers, so that one sequence of calls always gives one sequence of events.
+    #[expect(clippy::box_collection, reason = "most paths have one watcher, and pay for no more than that")]
     Many(Box<BTreeMap<u64, Modes>>),
 }
 
