@@ -11,6 +11,7 @@
 pub mod commit;
 pub mod config;
 pub mod jute;
+pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod session;

@@ -102,7 +102,7 @@ impl Client {
 
     fn refused(&self, reason: CloseReason) {
         tracing::info!(peer = %self.peer, reason = reason.name(), "connection closed before its session");
-        self.shared.metrics.connection_closed(reason.name());
+        self.shared.metrics.record_closed(reason);
     }
 
     async fn answer_word(self, word: Option<Word>, mut writing: OwnedWriteHalf) {
@@ -138,7 +138,7 @@ impl Client {
         };
         let ((), reason) = tokio::join!(reader, writer);
         shared.with(|engine| engine.disconnect(id));
-        shared.metrics.connection_closed(reason.name());
+        shared.metrics.record_closed(reason);
     }
 
     /// Asks for a new session or for the one that the client names. The answer comes through the outbox.
@@ -272,7 +272,7 @@ async fn write(shared: Arc<Shared>, outbox: Arc<Outbox>, mut writing: OwnedWrite
                     outbox.close(CloseReason::ClientGone);
                     return outbox.closed().unwrap_or(CloseReason::ClientGone);
                 }
-                shared.metrics.bytes_sent.inc_by(bytes.len() as u64);
+                shared.metrics.response_bytes.inc_by(bytes.len() as u64);
             }
             Outgo::End(reason) => {
                 // The client may be gone already.

@@ -62,7 +62,7 @@ async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
             Ok(result) => return LaneAnswer::Result(result),
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, requests = outgoing.requests, "no answer to a batch; it is sent again");
-                shared.metrics.resent.inc();
+                shared.metrics.batches_resent.inc();
             }
             Err(StoreError::LeaseNotFound { .. }) => return LaneAnswer::LeaseGone,
             Err(error) => return LaneAnswer::Rejected(error.to_string()),

@@ -50,7 +50,8 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: Arc<TcpList
             }
             None => {
                 tracing::warn!(%peer, "too many connections");
-                shared.metrics.connection_closed(CloseReason::TooManyConnections.name());
+                shared.metrics.connections_rejected.inc();
+                shared.metrics.record_closed(CloseReason::TooManyConnections);
             }
         }
     }

@@ -12,7 +12,7 @@ pub mod admin;
 pub mod bootstrap;
 mod connection;
 mod dates;
-mod environment;
+pub mod environment;
 mod follower;
 pub mod four_letter;
 mod lanes;

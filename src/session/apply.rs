@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::commit::{InFlight, Origin, leaves_more};
 use super::connection::{Pending, What};
@@ -14,6 +15,7 @@ use crate::commit::verdict::{Answer, MultiAnswer};
 use crate::jute::{
     ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event,
 };
+use crate::metrics::RequestKind;
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
 use crate::tree::replica::{Applied, ApplyError, Change, Replica};
@@ -91,7 +93,10 @@ impl Engine {
         for change in changes {
             self.fire(&change, &applied);
         }
-        self.metrics.conflicted(failed.len());
+        if !failed.is_empty() {
+            self.metrics.conflicts.inc();
+            self.metrics.retries.inc_by(failed.len() as u64);
+        }
         self.put_back(failed);
         self.take_claims(&applied);
         for (session, attached) in &applied.sessions {
@@ -254,7 +259,6 @@ impl Engine {
         let Some(conn) = self.connections.get_mut(&id) else { return };
         conn.session = session;
         conn.attached = Some(revision);
-        conn.stats.attached(session, record.timeout);
         let response = ConnectResponse {
             timeout: record.timeout,
             session_id: session,
@@ -359,7 +363,7 @@ impl Engine {
         for conn in all {
             self.advance(conn);
         }
-        self.metrics.resyncs.inc();
+        self.metrics.snapshots.inc();
     }
 
     fn fire_children(&mut self, paths: &[String]) {
@@ -421,10 +425,23 @@ impl Engine {
 
     /// Books an answer.
     pub(super) fn answered(&mut self, id: ConnectionId, pending: &Pending, zxid: i64) {
-        let latency = self.now.mono.saturating_sub(pending.received);
-        self.metrics.answered(pending.op, latency as f64 / 1e3);
+        let latency = Duration::from_millis(self.now.mono.saturating_sub(pending.received));
+        let kind = if pending.is_write() { RequestKind::Write } else { RequestKind::Read };
+        self.book(id, (pending.xid, pending.op), kind, zxid, latency);
+    }
+
+    pub(super) fn book(
+        &mut self,
+        id: ConnectionId,
+        (xid, op): (i32, i32),
+        kind: RequestKind,
+        zxid: i64,
+        latency: Duration,
+    ) {
+        self.metrics.record_request(op, kind, latency);
+        self.stats.record_answer(latency, 0);
         if let Some(conn) = self.connections.get_mut(&id) {
-            conn.stats.answered(crate::server::stats::op_name(pending.op), pending.xid, zxid, latency, self.now.wall);
+            conn.stats.record_answer(xid, op, zxid, latency, self.now.mono);
         }
     }
 }

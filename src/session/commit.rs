@@ -162,7 +162,8 @@ impl Engine {
         let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.as_mut()) else {
             return Ok(());
         };
-        self.metrics.committed(in_flight.origins.len(), self.now.mono.saturating_sub(in_flight.sent));
+        self.metrics.batch_requests.observe(in_flight.origins.len() as f64);
+        self.metrics.commit_duration.observe(self.now.mono.saturating_sub(in_flight.sent) as f64 / 1e3);
         match answer {
             LaneAnswer::Rejected(reason) => {
                 self.reject(lane, &reason);

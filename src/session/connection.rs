@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::engine::{ConnectionId, Engine, Now};
 use super::outbox::{CloseReason, Outbox};
 use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply};
+use crate::metrics::RequestKind;
 use crate::server::stats::ConnectionStats;
 use crate::tree::acl;
 
@@ -85,6 +87,8 @@ pub(super) struct Connection {
     /// When its connect request came.
     pub connected: u64,
     pub stats: ConnectionStats,
+    /// Milliseconds since the Unix epoch.
+    pub established: i64,
     /// The reading task waits for room.
     pub full: bool,
 }
@@ -105,7 +109,8 @@ impl Connection {
             closing: None,
             write_since: None,
             connected: now.mono,
-            stats: ConnectionStats::new(now.wall),
+            stats: ConnectionStats::default(),
+            established: now.wall,
             full: false,
         }
     }
@@ -143,7 +148,8 @@ impl Engine {
         }
         for incoming in incoming {
             let Some(conn) = self.connections.get_mut(&id) else { return true };
-            conn.stats.received();
+            conn.stats.record_received();
+            self.stats.record_received();
             let (header, what) = match incoming {
                 Incoming::Request(header, Request::Auth(packet)) => {
                     self.authenticate(id, header, &packet);
@@ -272,11 +278,10 @@ impl Engine {
             return;
         }
         let zxid = self.replica.last_zxid();
-        if let Some(conn) = self.connections.get_mut(&id) {
+        if let Some(conn) = self.connections.get(&id) {
             conn.reply(ReplyHeader::ok(header.xid, zxid), &Reply::Empty);
-            conn.stats.answered("PING", header.xid, zxid, 0, self.now.wall);
         }
-        self.metrics.answered(header.op, 0.0);
+        self.book(id, (header.xid, header.op), RequestKind::Read, zxid, Duration::ZERO);
     }
 
     /// addauth: at once, for the requests that come after it.
@@ -287,6 +292,7 @@ impl Engine {
         let found = acl::authenticate(&packet.scheme, packet.auth.as_deref(), conn.peer.ip(), super_digest)
             .and_then(|gained| acl::add_identities(&mut ids, gained));
         if found.is_err() {
+            self.metrics.auth_failed.inc();
             tracing::warn!(session = format_args!("{:#x}", conn.session), peer = %conn.peer, scheme = packet.scheme, "authentication failed");
             conn.reply(ReplyHeader::error(header.xid, 0, ErrorCode::AuthFailed), &Reply::Empty);
             self.close(id, CloseReason::AuthFailed);

@@ -12,6 +12,7 @@ use super::outbox::{CloseReason, Outbox};
 use crate::commit::verdict::Write;
 use crate::jute::Id;
 use crate::metrics::Metrics;
+use crate::server::stats::ServerStats;
 use crate::store::{Limits, Revision};
 use crate::tree::path::OwnerKind;
 use crate::tree::replica::Replica;
@@ -135,6 +136,7 @@ pub struct Engine {
     /// applied.
     pub(super) contact: u64,
     draining: bool,
+    pub(super) stats: ServerStats,
 }
 
 impl Engine {
@@ -169,6 +171,7 @@ impl Engine {
             revocations: Vec::new(),
             contact: now.mono,
             draining: false,
+            stats: ServerStats::default(),
         };
         engine.reap_orphans();
         engine

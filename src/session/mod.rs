@@ -11,6 +11,7 @@ mod connection;
 mod engine;
 mod outbox;
 mod read;
+mod view;
 
 pub use commit::{LaneAnswer, LaneLost, Outgoing};
 pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};

@@ -38,6 +38,27 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [CloseReason; 17] = [
+        CloseReason::SessionClosed,
+        CloseReason::SessionExpired,
+        CloseReason::SessionMoved,
+        CloseReason::ClientGone,
+        CloseReason::Silent,
+        CloseReason::LeaseUncertain,
+        CloseReason::StoreAway,
+        CloseReason::UnreadAnswers,
+        CloseReason::BadFrame,
+        CloseReason::UnknownRequest,
+        CloseReason::AuthFailed,
+        CloseReason::AheadOfServer,
+        CloseReason::TooManyConnections,
+        CloseReason::OutcomeUnknown,
+        CloseReason::ServerReset,
+        CloseReason::Shutdown,
+        CloseReason::HandshakeTimeout,
+    ];
+
     /// A short name, for the metrics' label.
     pub fn name(self) -> &'static str {
         match self {

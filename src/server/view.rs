@@ -1,0 +1,59 @@
+//! What monitoring sees: the engine's state as the four-letter words and the admin pages show it.
+
+use std::sync::Arc;
+
+use super::four_letter::{self, Reads, Word};
+use super::shared::Shared;
+use super::stats::ServerView;
+use crate::config::Config;
+use crate::session::Engine;
+
+/// The answer to a four-letter word: `None` is no word at all, which ZooKeeper answers with nothing.
+pub fn answer(shared: &Shared, config: &Config, word: Option<Word>) -> String {
+    let Some(word) = word else { return String::new() };
+    if !config.four_letter_words.allows(word) {
+        return four_letter::refusal(word);
+    }
+    let view = shared.take(|engine| {
+        engine.count_word();
+        let view = view(engine, config, word);
+        match word {
+            Word::Srst => engine.reset_stats(),
+            Word::Crst => engine.reset_connection_stats(),
+            _ => {}
+        }
+        view
+    });
+    four_letter::render(word, &view)
+}
+
+fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
+    let mut view = ServerView {
+        serving: engine.is_serving(),
+        gauges: engine.gauges(),
+        conf: config.into(),
+        ..ServerView::default()
+    };
+    match word.reads() {
+        Reads::Connections => view.connections = engine.connection_views(),
+        Reads::WatchSummary => view.watches = engine.watch_summary(),
+        Reads::WatchesBySession => view.watches_by_session = engine.watches_by_session(),
+        Reads::WatchesByPath => view.watches_by_path = engine.watches_by_path(),
+        Reads::Dump => view.dump = engine.dump(),
+        Reads::Monitor => view.monitor = engine.monitor(),
+        Reads::Nothing => {}
+    }
+    view
+}
+
+/// What the admin pages ask of the server.
+pub fn pages(shared: Arc<Shared>) -> super::admin::Pages {
+    let metrics = shared.clone();
+    super::admin::Pages::new(
+        move || metrics.metrics.render(&metrics.take(|engine| engine.gauges())),
+        move || {
+            let shared = shared.clone();
+            async move { super::is_ready(&shared).await.map_err(|error| error.to_string()) }
+        },
+    )
+}
