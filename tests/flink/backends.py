@@ -83,13 +83,16 @@ class Zketcd:
         return ",".join(self.quorum(number) for number in range(2))
 
     def node_keys(self):
-        """The keys under which etcd holds znodes: their records (n), children (c) and ACLs (a)."""
-        return {key for key in self.etcd.keys(f"{self.prefix}/") if key[len(self.prefix) + 1 :][:1] in "nca"}
-
-    def key_of(self, znode):
-        return f"{self.prefix}/n{znode}"
+        """Kind -> the znodes that have such a key in etcd: records (n), child records (c) and ACLs (a)."""
+        found = {kind: set() for kind in "nca"}
+        for key in self.etcd.keys(f"{self.prefix}/"):
+            kind, path = key[len(self.prefix) + 1], key[len(self.prefix) + 2 :]
+            if kind in found and path.startswith("/"):
+                found[kind].add(path)
+        return found
 
     def znodes(self, path):
+        """Every znode below a path; None where no server tells now."""
         return _below(self.ports, path)
 
     def close(self):
@@ -105,6 +108,7 @@ class ZooKeeper:
     def __init__(self, options, directory):
         self._port = free_port()
         config = directory / "zoo.cfg"
+        # the sample configuration's tick
         config.write_text(
             f"dataDir={directory}/zookeeper\nclientPort={self._port}\nclientPortAddress={LOOPBACK}\n"
             "tickTime=2000\nmaxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n"

@@ -8,6 +8,7 @@ from datetime import datetime
 from processes import LOOPBACK, Child, Failed, check, free_port, http, until
 
 CLUSTER = "/flink/test"
+LATCH = f"{CLUSTER}/leader/latch"
 SESSION_TIMEOUT = 10  # seconds
 CHECKPOINT_INTERVAL = "1 s"
 RECORDS_PER_SECOND = 200
@@ -94,6 +95,8 @@ class Flink:
             "rest.bind-address": LOOPBACK,
             "taskmanager.host": LOOPBACK,
             "taskmanager.bind-host": LOOPBACK,
+            # REST answers are cached this long
+            "web.refresh-interval": "50 ms",
             "io.tmp.dirs": f"{self.directory}/tmp",
             "execution.checkpointing.interval": CHECKPOINT_INTERVAL,
             "execution.checkpointing.storage": "filesystem",
@@ -146,7 +149,7 @@ class Flink:
 
     def candidates(self):
         """The znodes of the JobManagers that lead or wait to; None where it can't be told now."""
-        znodes = self.backend.znodes(f"{CLUSTER}/leader/latch")
+        znodes = self.backend.znodes(LATCH)
         return None if znodes is None else [znode for znode in znodes if "latch-" in znode]
 
     def settled(self):

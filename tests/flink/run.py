@@ -2,6 +2,7 @@
 """Flink's high availability on zketcd (or on ZooKeeper, for comparison): see README.md."""
 
 import argparse
+import os
 import pathlib
 import shutil
 import signal
@@ -10,7 +11,7 @@ import time
 import traceback
 
 from backends import ZooKeeper, Zketcd
-from cluster import GRANTED, REVOKED, SUSPENDED, Flink
+from cluster import CLUSTER, GRANTED, LATCH, REVOKED, SUSPENDED, Flink
 from processes import POLL, Child, Failed, check, until
 from reports import Reports
 
@@ -27,18 +28,18 @@ class Round:
         self.backend = {"zketcd": Zketcd, "zookeeper": ZooKeeper}[options.backend](options, directory)
         self.flink = Flink(options, directory, self.backend)
         self.reports = Reports(self.flink.reports)
-        self.keys_before = set()
+        self.before = set()
 
     def start(self):
         self.backend.start()
         self.flink.start()
-        self.keys_before = self.keys()
+        self.before = self.stored()["n"]
 
-    def keys(self):
-        """Every key of etcd that belongs to a znode; on ZooKeeper, every znode."""
+    def stored(self):
+        """Kind -> znodes, as etcd's keys have them; ZooKeeper itself is asked for its znodes."""
         if self.zketcd:
             return self.backend.node_keys()
-        return set(until("the znodes", 10, lambda: self.backend.znodes("/")))
+        return {"n": set(until("the znodes", 10, lambda: self.backend.znodes("/")))}
 
     @property
     def zketcd(self):
@@ -87,7 +88,7 @@ class Round:
         until("the job to run", RECOVERY, flink.job_runs)
         running = time.time() - began
         counted = self.progress(3)
-        pointers = f"/flink/test/jobs/{flink.job}/checkpoints"
+        pointers = f"{CLUSTER}/jobs/{flink.job}/checkpoints"
 
         def pointer():
             # the latest checkpoint's znode replaces the one before
@@ -99,7 +100,7 @@ class Round:
             until(
                 "a checkpoint's pointer among etcd's keys",
                 RECOVERY,
-                lambda: {self.backend.key_of(znode) for znode in pointer()} & self.backend.node_keys(),
+                lambda: self.stored()["n"] & set(pointer()),
             )
         return f"running {running:.1f} s after its submission, {counted} records counted, pointer {newest[-19:]}"
 
@@ -209,17 +210,18 @@ class Round:
         relay.cut()
         try:
             until("the new leader", RECOVERY, lambda: new.times(GRANTED, new_mark))
-            known = flink.logged_checkpoint()
+            check(old.times(REVOKED, old_mark), "the new leader was granted leadership while the old one held it")
+            running, restored = self.await_restored(flink.logged_checkpoint())
             lost, granted = old.times(REVOKED, old_mark), new.times(GRANTED, new_mark)
-            check(lost, "the new leader was granted leadership while the old one held it")
-            check(
-                max(lost) < min(granted),
-                f"two leaders: the old one lost leadership {max(lost) - cut:.3f} s after the cut, "
-                f"the new one was granted it {min(granted) - cut:.3f} s after",
-            )
-            running, restored = self.await_restored(known)
         finally:
             relay.go_on()
+        # its REST server, its dispatcher, its resource manager, the job's master
+        check(len(lost) >= 4, f"only {len(lost)} of the old leader's contenders lost their leadership")
+        check(
+            max(lost) < min(granted),
+            f"two leaders: the old one lost leadership {max(lost) - cut:.3f} s after the cut, "
+            f"the new one was granted it {min(granted) - cut:.3f} s after",
+        )
         self.await_settled()
         counted = self.progress(2)
         return (
@@ -231,17 +233,24 @@ class Round:
     def cancelled(self):
         flink = self.flink
         self.progress(1)
-        held = sum(flink.job in key for key in self.keys())
-        check(held, "no key names the job while it runs")
+        held = self._of_job()
+        check(held, "nothing names the job while it runs")
         flink.cli("cancel", flink.job)
         until("the job to be CANCELED", RECOVERY, lambda: flink.job_details().get("state") == "CANCELED")
         began = time.time()
-        until("the job's znodes to go", RECOVERY, lambda: not any(flink.job in key for key in self.keys()))
+        until("all that names the job to go", RECOVERY, lambda: not self._of_job())
         took = time.time() - began
-        # the job's own directory, which Flink keeps for later jobs, and the candidates' znodes of now
-        more = [key for key in self.keys() - self.keys_before if "/leader/latch/" not in key and not key.endswith("/jobs")]
-        check(not more, f"left behind: {more}")
-        return f"{held} {'keys' if self.zketcd else 'znodes'} of the job gone {took:.2f} s after CANCELED"
+        stored = self.stored()
+        # Flink keeps the parent of all jobs, and each candidate has its own znode
+        more = {z for z in stored["n"] - self.before if z != f"{CLUSTER}/jobs" and not z.startswith(LATCH)}
+        check(not more, f"left behind: {sorted(more)}")
+        for kind in stored:
+            lone = {z for z in stored[kind] - stored["n"] if z != "/" and not z.startswith("/zookeeper")}
+            check(not lone, f"{kind} keys left of znodes that are gone: {sorted(lone)}")
+        return f"{len(held)} {'keys' if self.zketcd else 'znodes'} of the job gone {took:.2f} s after CANCELED was seen"
+
+    def _of_job(self):
+        return [kind + znode for kind, znodes in self.stored().items() for znode in znodes if self.flink.job in znode]
 
 
 def play(options, directory):
@@ -277,11 +286,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=("zketcd", "zookeeper"), default="zketcd")
     parser.add_argument("--rounds", type=int, default=1, help="how often to play all scenarios, each on a new cluster")
-    parser.add_argument("--etcd-bin", type=pathlib.Path, default=ROOT / "target/tools/etcd-3.6")
-    parser.add_argument("--zketcd-bin", type=pathlib.Path, default=ROOT / "target/release/zketcd")
+    for name, default in (("etcd", "target/tools/etcd-3.6"), ("zketcd", "target/release/zketcd")):
+        default = os.environ.get(f"{name.upper()}_BIN", ROOT / default)
+        parser.add_argument(f"--{name}-bin", default=default, help=f"[{name.upper()}_BIN] {default}")
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/flink", help="what Maven built")
     parser.add_argument("--keep", action="store_true", help="keep the logs of rounds that passed")
     options = parser.parse_args()
+    needed = [options.target / "job.jar"]
+    needed += [options.etcd_bin, options.zketcd_bin] if options.backend == "zketcd" else [options.target / "zookeeper"]
+    for file in needed:
+        if not shutil.which(file) and not pathlib.Path(file).exists():
+            parser.error(f"{file} is missing: see README.md for what builds it")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     passed = failed = 0
     for number in range(1, options.rounds + 1):
