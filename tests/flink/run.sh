@@ -16,9 +16,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
 fi
 
-mvn -q -B -f "$here/pom.xml" package
+mvn -q -B -Dstyle.color=never -f "$here/pom.xml" package
 case " $* " in
-  *zookeeper*) mvn -q -B -f "$here/zookeeper/pom.xml" package ;;
+  *zookeeper*) mvn -q -B -Dstyle.color=never -f "$here/zookeeper/pom.xml" package ;;
 esac
 python3 -m unittest discover -q -s "$here"
 exec python3 "$here/run.py" "$@"
