@@ -11,6 +11,7 @@ import urllib.request
 
 LOOPBACK = "127.0.0.1"
 POLL = 0.05  # seconds between two looks at what is awaited: the grain of every figure
+PATIENCE = 1  # seconds for one answer; who asks in vain asks again
 
 
 class Failed(Exception):
@@ -57,7 +58,7 @@ def http(url, body=None, method=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
     except (OSError, ValueError):
         return None
@@ -65,7 +66,7 @@ def http(url, body=None, method=None):
 
 def http_ok(url):
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return answer.status == 200
     except OSError:
         return False

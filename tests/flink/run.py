@@ -119,12 +119,14 @@ class Round:
         self.await_settled()
         took = running - killed
         elected = other.times(GRANTED, mark)[0] - killed
-        if self.zketcd:
-            check(took <= FAILOVER_LIMIT + POLL, f"failover took {took:.2f} s, more than {FAILOVER_LIMIT} s")
-        return (
-            f"RUNNING {took:.2f} s after SIGKILL (new leader after {elected:.2f} s) from checkpoint {restored} "
-            f"(last known {known}), {counted} records counted"
+        # the machine's load tells whether the second part is Flink's or the neighbours'
+        figures = (
+            f"RUNNING {took:.2f} s after SIGKILL (new leader after {elected:.2f} s, load {os.getloadavg()[0]:.1f}) "
+            f"from checkpoint {restored} (last known {known}), {counted} records counted"
         )
+        if self.zketcd:
+            check(took <= FAILOVER_LIMIT + POLL, f"took more than {FAILOVER_LIMIT} s: {figures}")
+        return figures
 
     def zketcd_dies(self):
         flink = self.flink

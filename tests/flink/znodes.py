@@ -3,7 +3,7 @@
 import socket
 import struct
 
-from processes import LOOPBACK
+from processes import LOOPBACK, PATIENCE
 
 GET_CHILDREN = 8
 CLOSE = -11
@@ -15,7 +15,7 @@ class Znodes:
 
     def __init__(self, port):
         self._xid = 0
-        self._socket = socket.create_connection((LOOPBACK, port), timeout=5)
+        self._socket = socket.create_connection((LOOPBACK, port), timeout=PATIENCE)
 
     def __enter__(self):
         try:
