@@ -65,9 +65,10 @@ impl Request {
     /// Reads a request: header, then the body that its type asks for. Bytes after the body are ignored. Data, tokens
     /// and passwords are slices of `frame`, not copies.
     ///
-    /// Nulls where Java would run into one later: a null path makes the frame malformed, save where ZooKeeper treats
-    /// it as it treats an empty one (setData, setACL, check: BadArguments; sync; getEphemerals). Null data and null
-    /// ACLs are kept as `None`, but a multi's create, create2 and createContainer are malformed without ACLs.
+    /// A null path makes the frame malformed, as Java runs into it sooner or later, save where ZooKeeper treats it as
+    /// it treats an empty one: setData and setACL (BadArguments), checkWatches and removeWatches (NoWatcher), addWatch,
+    /// sync and getEphemerals (no error). Null data and null ACLs are kept as `None`, but a multi's create, create2 and
+    /// createContainer are malformed without ACLs.
     ///
     /// # Errors
     ///
@@ -130,11 +131,12 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
             read::parse((servers, be_i64).map(|_| Request::Reconfig), input)
         }
         op::CHECK_WATCHES => {
-            read::parse((read::string, be_i32).map(|(path, kind)| Request::CheckWatches { path, kind }), input)
+            read::parse((read::string_or_empty, be_i32).map(|(path, kind)| Request::CheckWatches { path, kind }), input)
         }
-        op::REMOVE_WATCHES => {
-            read::parse((read::string, be_i32).map(|(path, kind)| Request::RemoveWatches { path, kind }), input)
-        }
+        op::REMOVE_WATCHES => read::parse(
+            (read::string_or_empty, be_i32).map(|(path, kind)| Request::RemoveWatches { path, kind }),
+            input,
+        ),
         op::DELETE_CONTAINER => read::parse(read::string.map(|path| Request::DeleteContainer { path }), input),
         op::MULTI_READ => read::parse(multi(multi_read_op).map(Request::MultiRead), input),
         op::AUTH => {
@@ -150,7 +152,7 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
         }
         op::SET_WATCHES2 => read::parse(set_watches2.map(Request::SetWatches2), input),
         op::ADD_WATCH => {
-            read::parse((read::string, be_i32).map(|(path, mode)| Request::AddWatch { path, mode }), input)
+            read::parse((read::string_or_empty, be_i32).map(|(path, mode)| Request::AddWatch { path, mode }), input)
         }
         op::WHO_AM_I => Ok(Request::WhoAmI),
         op::CLOSE_SESSION => Ok(Request::CloseSession),

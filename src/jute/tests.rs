@@ -82,6 +82,20 @@ proptest! {
 }
 
 #[test]
+fn connect_responses_are_written_as_zookeeper_does() {
+    let response = |timeout, session_id, byte, read_only_byte| {
+        let mut out = BytesMut::new();
+        ConnectResponse { timeout, session_id, password: [byte; 16], read_only_byte }.encode(&mut out);
+        out
+    };
+    let fixed = [0, 0, 0, 37, 0, 0, 0, 0, 0, 0, 0x75, 0x30, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 16];
+    let expected = [&fixed[..], &[9; 16], &[0]].concat();
+    assert_eq!(response(30_000, 0x0102_0304_0506_0708, 9, true), expected);
+    let expired = [&[0, 0, 0, 36][..], &[0; 16], &[0, 0, 0, 16], &[0; 16]].concat();
+    assert_eq!(response(0, 0, 0, false), expired);
+}
+
+#[test]
 fn data_is_a_slice_of_its_frame() {
     let mut out = BytesMut::new();
     let data = Some(Bytes::from_static(b"some data"));
