@@ -1,4 +1,4 @@
-//! Paths of znodes, the names of sequential ones, and what `Stat.ephemeralOwner` says of a node's kind.
+//! Paths of znodes, the names of sequential ones, and what a node's owner says of its kind.
 
 use crate::jute::ErrorCode;
 
@@ -65,7 +65,7 @@ pub fn is_reserved(path: &str) -> bool {
     RESERVED.contains(&path)
 }
 
-/// What a node's `ephemeralOwner` says of it, with ZooKeeper's extended types on.
+/// What the owner that is kept with a node says of it, with ZooKeeper's extended types on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerKind {
     /// A persistent node.
@@ -86,6 +86,15 @@ impl OwnerKind {
             _ if owner & !MAX_TTL == TTL_MARK => OwnerKind::Ttl(owner & MAX_TTL),
             session => OwnerKind::Session(session),
         }
+    }
+}
+
+/// The `ephemeralOwner` of a node's `Stat`: clients see the owner of an ephemeral node only, and 0 for containers and
+/// TTL nodes (`DataNode.copyStat`).
+pub fn shown_owner(owner: i64) -> i64 {
+    match OwnerKind::of(owner) {
+        OwnerKind::Session(session) => session,
+        OwnerKind::None | OwnerKind::Container | OwnerKind::Ttl(_) => 0,
     }
 }
 
@@ -206,6 +215,12 @@ mod tests {
         assert_eq!(OwnerKind::of(CONTAINER_OWNER), OwnerKind::Container);
         assert_eq!(OwnerKind::of(-1), OwnerKind::Session(-1));
         assert_eq!(OwnerKind::of(i64::MAX), OwnerKind::Session(i64::MAX));
+    }
+
+    #[test]
+    fn clients_see_sessions_only() {
+        assert_eq!(shown_owner(5), 5);
+        assert_eq!([0, CONTAINER_OWNER, TTL_MARK | 1000].map(shown_owner), [0, 0, 0]);
     }
 
     #[test]

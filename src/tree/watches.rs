@@ -770,33 +770,36 @@ mod tests {
         let list = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
         let request = SetWatches2 {
             relative_zxid: 10,
-            data: list(&["/old", "/changed", "/gone"]),
+            data: list(&["/old", "/set", "/parent", "/gone"]),
             exist: list(&["/old", "/gone"]),
-            child: list(&["/old", "/changed", "/gone"]),
-            persistent: list(&["/changed"]),
+            child: list(&["/old", "/set", "/parent", "/gone"]),
+            persistent: list(&["/set"]),
             persistent_recursive: list(&["/gone"]),
         };
         let node = |path: &str| match path {
             "/old" => Some(NodeZxids { mzxid: 10, pzxid: 10 }),
-            "/changed" => Some(NodeZxids { mzxid: 11, pzxid: 12 }),
+            "/set" => Some(NodeZxids { mzxid: 11, pzxid: 9 }),
+            "/parent" => Some(NodeZxids { mzxid: 9, pzxid: 11 }),
             _ => None,
         };
         let mut watches = Watches::new();
         let mut events = Vec::new();
         watches.set_watches(1, &request, node, |event, path| events.push((event, path.to_owned())));
         let told = [
-            (NodeDataChanged, "/changed"),
+            (NodeDataChanged, "/set"),
             (NodeDeleted, "/gone"),
             (NodeCreated, "/old"),
-            (NodeChildrenChanged, "/changed"),
+            (NodeChildrenChanged, "/parent"),
             (NodeDeleted, "/gone"),
         ];
         assert_eq!(events, told.map(|(event, path)| (event, path.to_owned())));
         let registered = watching(&[
             ("/old", 1, Mode::Data),
             ("/gone", 1, Mode::Exist),
+            ("/parent", 1, Mode::Data),
             ("/old", 1, Mode::Child),
-            ("/changed", 1, Mode::Persistent),
+            ("/set", 1, Mode::Child),
+            ("/set", 1, Mode::Persistent),
             ("/gone", 1, Mode::PersistentRecursive),
         ]);
         assert_eq!(watches.by_path(), registered.by_path());
