@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::pin::Pin;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 pub struct Pages;

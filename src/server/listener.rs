@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_util::task::TaskTracker;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::connection;
 use super::shared::Shared;
@@ -32,11 +33,18 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves whoever connects. Each client is a task of `clients`.
-pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: Arc<TcpListener>, clients: TaskTracker) {
+/// Serves whoever connects, until `shutdown`; then the clients that are there until they end. When this is
+/// dropped they end at once.
+pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: TcpListener, shutdown: CancellationToken) {
     let places = Arc::new(Places::new(config.connections.clone()));
+    let mut clients = JoinSet::new();
     loop {
-        let (socket, peer) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = clients.join_next() => continue,
+            () = shutdown.cancelled() => break,
+        };
+        let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "no connection accepted");
@@ -55,6 +63,8 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: Arc<TcpList
             }
         }
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
 }
 
 async fn client(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr, place: Place) {

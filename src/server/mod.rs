@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::bootstrap::StartError;
 use self::lanes::Over;
@@ -83,7 +83,7 @@ pub struct Server {
     config: Arc<Config>,
     shared: Arc<Shared>,
     identity: Identity,
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     admin: Option<TcpListener>,
 }
 
@@ -120,7 +120,7 @@ impl Server {
         );
         let engine = Engine::new(engine_config, metrics.clone(), me, replica, shared::now(started));
         let shared = Arc::new(Shared::new(store, metrics, started, engine));
-        Ok(Server { config: Arc::new(config), shared, identity, listener: Arc::new(listener), admin })
+        Ok(Server { config: Arc::new(config), shared, identity, listener, admin })
     }
 
     /// Where clients connect.
@@ -129,49 +129,59 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then answers what was taken and closes.
-    pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), ServeError> {
-        if let Some(admin) = self.admin.take() {
-            tokio::spawn(admin::serve(admin, view::pages(self.shared.clone()), shutdown.clone()));
-        }
-        let clients = TaskTracker::new();
-        let mut accepting = tokio::spawn(listener::run(
-            self.shared.clone(),
-            self.config.clone(),
-            self.listener.clone(),
-            clients.clone(),
-        ));
-        tracing::info!(address = %self.config.listen, "serving ZooKeeper clients");
-        let stop = shutdown.clone();
-        let result = loop {
-            let over = tokio::select! {
-                over = self.generation() => over,
-                () = stop.cancelled() => {
-                    accepting.abort();
-                    let draining = self.drain(&clients);
-                    tokio::select! {
-                        () = draining => {}
-                        over = self.generation() => tracing::warn!(?over, "ended while it drained"),
-                    }
-                    break Ok(());
-                }
-                _ = &mut accepting => break Ok(()),
-            };
-            match over {
-                Over::Damaged => break Err(ServeError::Damaged),
-                Over::LaneLost | Over::Restored => {
-                    tokio::select! {
-                        () = self.begin_anew(over) => {}
-                        () = stop.cancelled() => break Ok(()),
-                    }
-                }
-            }
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let Server { config, shared, identity, listener, admin } = self;
+        let _admin = admin.map(|admin| {
+            let pages = view::pages(shared.clone());
+            AbortOnDropHandle::new(tokio::spawn(admin::serve(admin, pages, shutdown.clone())))
+        });
+        tracing::info!(address = %config.listen, "serving ZooKeeper clients");
+        let clients = listener::run(shared.clone(), config.clone(), listener, shutdown.clone());
+        let clients = AbortOnDropHandle::new(tokio::spawn(clients));
+        let core = Core { config, shared, identity };
+        let result = tokio::select! {
+            result = core.run() => result,
+            () = core.drained(&shutdown, clients) => Ok(()),
         };
-        accepting.abort();
+        core.leave().await;
+        result
+    }
+}
+
+/// What goes on beside the clients' connections.
+struct Core {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    identity: Identity,
+}
+
+impl Core {
+    /// One generation after another; ends only where the data cannot be served any more.
+    async fn run(&self) -> Result<(), ServeError> {
+        loop {
+            match self.generation().await {
+                Over::Damaged => return Err(ServeError::Damaged),
+                over => self.begin_anew(over).await,
+            }
+        }
+    }
+
+    /// Waits for `shutdown`, then for the answers of what was taken.
+    async fn drained(&self, shutdown: &CancellationToken, clients: AbortOnDropHandle<()>) {
+        shutdown.cancelled().await;
+        tracing::info!("draining");
+        self.shared.with(Engine::drain);
+        if tokio::time::timeout(DRAIN, clients).await.is_err() {
+            tracing::warn!("some answers were not given in time");
+        }
+    }
+
+    /// The lanes go with their lease; sessions stay.
+    async fn leave(&self) {
         let lease = self.shared.take(|engine| engine.identity().lease);
         if tokio::time::timeout(READY, self.shared.store.lease_revoke(lease)).await.is_err() {
             tracing::debug!("the server's lease was not revoked: it will expire");
         }
-        result
     }
 
     /// Runs everything that goes on under one identity, until that is over.
@@ -220,15 +230,6 @@ impl Server {
                 Err(error) => tracing::warn!(%error, "cannot begin anew yet"),
             }
             tokio::time::sleep(BEGIN_RETRY).await;
-        }
-    }
-
-    async fn drain(&self, clients: &TaskTracker) {
-        tracing::info!("draining");
-        self.shared.with(Engine::drain);
-        clients.close();
-        if tokio::time::timeout(DRAIN, clients.wait()).await.is_err() {
-            tracing::warn!("some answers were not given in time");
         }
     }
 }
