@@ -123,12 +123,7 @@ pub struct ServeArgs {
     pub jute_max_buffer: usize,
 
     /// Four-letter words that are answered, separated by commas; `*` allows all, `none` none
-    #[arg(
-        long,
-        env = "ZKETCD_FOUR_LETTER_WORDS",
-        default_value = "srvr,isro",
-        value_name = "WORD,…"
-    )]
+    #[arg(long, env = "ZKETCD_FOUR_LETTER_WORDS", default_value = "srvr,isro", value_name = "WORD,…")]
     pub four_letter_words: Whitelist,
 
     /// How often empty containers and expired TTL nodes are looked for (duration)
@@ -359,10 +354,7 @@ pub struct TlsConfig {
 
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsConfig")
-            .field("ca", &self.ca.is_some())
-            .field("identity", &self.identity.is_some())
-            .finish()
+        f.debug_struct("TlsConfig").field("ca", &self.ca.is_some()).field("identity", &self.identity.is_some()).finish()
     }
 }
 
@@ -610,7 +602,11 @@ fn endpoints(given: &[String], tls: bool) -> Result<Vec<String>, ConfigError> {
         endpoints.push(url);
     }
     if endpoints.is_empty() {
-        endpoints.push(if tls { DEFAULT_ETCD_ENDPOINT.replace("http:", "https:") } else { DEFAULT_ETCD_ENDPOINT.into() });
+        endpoints.push(if tls {
+            DEFAULT_ETCD_ENDPOINT.replace("http:", "https:")
+        } else {
+            DEFAULT_ETCD_ENDPOINT.into()
+        });
     }
     let https = endpoints.iter().filter(|e| e.starts_with("https://")).count();
     if https != 0 && https != endpoints.len() {
@@ -628,8 +624,8 @@ fn read_pem(flag: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
 }
 
 fn read_password(path: &Path) -> Result<Secret, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| fail(format!("--etcd-password-file {}: {e}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| fail(format!("--etcd-password-file {}: {e}", path.display())))?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     if password.is_empty() {

@@ -7,7 +7,13 @@ async fn main() {
         let config = args.into_config().unwrap();
         let stop = tokio_util::sync::CancellationToken::new();
         let s = stop.clone();
-        tokio::spawn(async move { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap().recv().await; s.cancel(); });
-        if let Err(e) = zketcd::server::run(config, stop).await { eprintln!("zketcd: {e}"); std::process::exit(1); }
+        tokio::spawn(async move {
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap().recv().await;
+            s.cancel();
+        });
+        if let Err(e) = zketcd::server::run(config, stop).await {
+            eprintln!("zketcd: {e}");
+            std::process::exit(1);
+        }
     }
 }

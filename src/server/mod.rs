@@ -71,8 +71,8 @@ pub enum ServeError {
 
 /// Serves until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let listener = listener::bind(config.listen)
-        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let listener =
+        listener::bind(config.listen).map_err(|error| ServeError::Listen { address: config.listen, error })?;
     let store = open(&config).await?;
     Server::start(config, store, listener).await?.serve(shutdown).await
 }
@@ -92,9 +92,7 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>, listener: TcpListener) -> Result<Self, ServeError> {
         let started = Instant::now();
         let admin = match config.admin_listen {
-            Some(address) => {
-                Some(listener::bind(address).map_err(|error| ServeError::Admin { address, error })?)
-            }
+            Some(address) => Some(listener::bind(address).map_err(|error| ServeError::Admin { address, error })?),
             None => None,
         };
         let identity = store.identity().await.map_err(StartError::from)?;

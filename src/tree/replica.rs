@@ -333,7 +333,11 @@ impl Replica {
         }
         for node in self.iter() {
             if new.node(&node.path).is_none() {
-                deleted.push(Change { place: Place::default(), kind: ChangeKind::Deleted, path: node.path.to_string() });
+                deleted.push(Change {
+                    place: Place::default(),
+                    kind: ChangeKind::Deleted,
+                    path: node.path.to_string(),
+                });
             }
         }
         changes.sort_by(|a, b| a.path.cmp(&b.path));
