@@ -6,6 +6,13 @@
 //! - [`commit`]: requests to verdicts, groups, batches and lanes.
 //! - [`session`]: attach, heartbeat, expiry, reaping.
 //! - [`server`]: listener, connections, four-letter words, admin HTTP.
+//! - [`config`], [`logging`], [`healthcheck`]: the command line and what hangs on it.
+//! - [`metrics`]: what Prometheus is told.
 
+pub mod config;
+pub mod healthcheck;
 pub mod jute;
+pub mod logging;
+pub mod metrics;
+pub mod server;
 pub mod store;
