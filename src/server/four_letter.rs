@@ -162,7 +162,7 @@ impl Whitelist {
 
 impl Default for Whitelist {
     fn default() -> Self {
-        Whitelist(vec![Word::Srvr, Word::Isro])
+        Whitelist(vec![Word::Isro, Word::Srvr])
     }
 }
 
@@ -347,9 +347,10 @@ fn dump(out: &mut String, dump: &DumpView) -> fmt::Result {
         }
     }
     writeln!(out, "Connections dump:")?;
-    let connections = dump.connections.iter().map(|&(peer, session, expiry)| {
-        (expiry, format!("ip: {} sessionId: {session:#x}", JavaAddress(peer)))
-    });
+    let connections = dump
+        .connections
+        .iter()
+        .map(|&(peer, session, expiry)| (expiry, format!("ip: {} sessionId: {session:#x}", JavaAddress(peer))));
     expiry_sets(out, "Connections", connections)
 }
 
@@ -410,8 +411,7 @@ mod tests {
     }
 
     fn gauges() -> Gauges {
-        let mut gauges =
-            Gauges { connections: 3, outstanding: 2, last_zxid: 0x1f006, znodes: 9, ..Gauges::default() };
+        let mut gauges = Gauges { connections: 3, outstanding: 2, last_zxid: 0x1f006, znodes: 9, ..Gauges::default() };
         gauges.stats.received = 15;
         gauges.stats.record_answer(Duration::from_millis(10), 16);
         gauges.stats.record_answer(Duration::from_micros(500), 16);
@@ -437,10 +437,12 @@ mod tests {
         let some: Whitelist = " ruok, mntr ,ruok,".parse().unwrap();
         assert_eq!(some.to_string(), "mntr,ruok");
         let all: Whitelist = "*".parse().unwrap();
-        assert!(["conf", "cons", "crst", "dirs", "dump", "envi", "isro", "mntr", "ruok", "srst", "srvr", "stat"]
-            .into_iter()
-            .chain(["wchc", "wchp", "wchs"])
-            .all(|name| all.allows(Word::ALL.into_iter().find(|word| word.name() == name).unwrap())));
+        assert!(
+            ["conf", "cons", "crst", "dirs", "dump", "envi", "isro", "mntr", "ruok", "srst", "srvr", "stat"]
+                .into_iter()
+                .chain(["wchc", "wchp", "wchs"])
+                .all(|name| all.allows(Word::ALL.into_iter().find(|word| word.name() == name).unwrap()))
+        );
         assert!(!all.allows(Word::Gtmk) && !all.allows(Word::Stmk) && !all.allows(Word::Hash));
         for none in ["", "none"] {
             assert!(!none.parse::<Whitelist>().unwrap().allows(Word::Srvr));
