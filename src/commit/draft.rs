@@ -377,7 +377,7 @@ impl<'a> Draft<'a> {
             version: view.version,
             cversion: cversion(shown.created, shown.count),
             aversion: aversion.unwrap_or_else(|| if new { 0 } else { base_aversion() }),
-            ephemeral_owner: view.owner,
+            ephemeral_owner: crate::tree::path::shown_owner(view.owner),
             data_length: view.data_length as i32,
             num_children: shown.count,
             pzxid: if shown.pzxid == 0 { view.czxid } else { shown.pzxid },

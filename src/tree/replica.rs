@@ -106,7 +106,7 @@ impl Node {
             version: self.version,
             cversion: cversion(self.created(), count),
             aversion: self.aversion(),
-            ephemeral_owner: self.owner,
+            ephemeral_owner: super::path::shown_owner(self.owner),
             data_length: self.data_length() as i32,
             num_children: count,
             pzxid: self.pzxid(),
