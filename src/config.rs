@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime::format_duration;
 
@@ -94,7 +94,7 @@ pub struct ServeArgs {
     pub store: StoreKind,
 
     /// Directory of the embedded store
-    #[arg(long, env = "ZKETCD_DATA_DIR", default_value = "zketcd-data", value_name = "DIR")]
+    #[arg(long, env = "ZKETCD_DATA_DIR", value_parser = path(), default_value = "zketcd-data", value_name = "DIR")]
     pub data_dir: PathBuf,
 
     /// etcd's client URLs, separated by commas; a bare host:port means http, or https with --etcd-ca or --etcd-cert
@@ -143,20 +143,20 @@ pub struct ServeArgs {
     pub etcd_password: Option<Secret>,
 
     /// File that holds the password of --etcd-user; a trailing newline is not part of it
-    #[arg(long, env = "ZKETCD_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, env = "ZKETCD_ETCD_PASSWORD_FILE", value_parser = path(), value_name = "FILE")]
     pub etcd_password_file: Option<PathBuf>,
 
     /// File with the PEM certificates of the authorities that etcd's certificate is checked against
     /// [default: the system's, for https endpoints]
-    #[arg(long, env = "ZKETCD_ETCD_CA", value_name = "FILE")]
+    #[arg(long, env = "ZKETCD_ETCD_CA", value_parser = path(), value_name = "FILE")]
     pub etcd_ca: Option<PathBuf>,
 
     /// File with the PEM certificate that this server shows to etcd; needs --etcd-key
-    #[arg(long, env = "ZKETCD_ETCD_CERT", value_name = "FILE")]
+    #[arg(long, env = "ZKETCD_ETCD_CERT", value_parser = path(), value_name = "FILE")]
     pub etcd_cert: Option<PathBuf>,
 
     /// File with the PEM private key of --etcd-cert
-    #[arg(long, env = "ZKETCD_ETCD_KEY", value_name = "FILE")]
+    #[arg(long, env = "ZKETCD_ETCD_KEY", value_parser = path(), value_name = "FILE")]
     pub etcd_key: Option<PathBuf>,
 
     /// Most operations in one etcd transaction; not above etcd's own --max-txn-ops
@@ -589,14 +589,15 @@ fn check_super_digest(digest: &str) -> Result<(), ConfigError> {
 fn endpoints(given: &[String], tls: bool) -> Result<Vec<String>, ConfigError> {
     let default_scheme = if tls { "https" } else { "http" };
     let mut endpoints = Vec::new();
-    for endpoint in given.iter().map(|e| e.trim().trim_end_matches('/')).filter(|e| !e.is_empty()) {
+    for endpoint in given.iter().map(|e| e.trim()).map(|e| e.strip_suffix('/').unwrap_or(e)).filter(|e| !e.is_empty()) {
         let url = match endpoint.split_once("://") {
             Some(("http" | "https", _)) => endpoint.to_owned(),
             Some(_) => return Err(fail(format!("--etcd-endpoints {endpoint}: neither http:// nor https://"))),
             None => format!("{default_scheme}://{endpoint}"),
         };
         let authority = url.split_once("://").map_or("", |(_, rest)| rest);
-        if authority.is_empty() || authority.contains(['/', ' ', '?', '#', '@']) {
+        let (host, port) = authority.rsplit_once(':').unwrap_or_default();
+        if host.is_empty() || host.contains(['/', ' ', '?', '#', '@']) || port.parse::<u16>().is_err() {
             return Err(fail(format!("--etcd-endpoints {endpoint}: not a URL of the form http://host:port")));
         }
         endpoints.push(url);
@@ -634,6 +635,11 @@ fn read_password(path: &Path) -> Result<Secret, ConfigError> {
     Ok(Secret::from(password))
 }
 
+/// Unlike clap's own, this one takes an empty value: variables of orchestrators' templates may be empty.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text.to_socket_addrs().map_err(|e| format!("not an address:port ({e})"))?;
     addresses.next().ok_or_else(|| "the name has no address".to_owned())
@@ -656,4 +662,313 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
         .unwrap_or((text, 1));
     let number: usize = number.parse().map_err(|_| "not a number of bytes such as 1048575 or 64MiB".to_owned())?;
     number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::server::four_letter::Word;
+
+    fn args(flags: &[&str]) -> Result<ServeArgs, clap::Error> {
+        let line = ["zketcd", "serve"].iter().chain(flags);
+        match Cli::try_parse_from(line)?.command {
+            Command::Serve(args) => Ok(*args),
+            Command::Healthcheck(_) => unreachable!("the line says serve"),
+        }
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        args(flags).unwrap().into_config().unwrap()
+    }
+
+    fn refused(flags: &[&str]) -> String {
+        let error = match args(flags) {
+            Ok(args) => args.into_config().expect_err(&format!("{flags:?}")).to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(error.lines().next().map(str::is_empty), Some(false));
+        error
+    }
+
+    #[test]
+    fn the_defaults() {
+        let config = config(&[]);
+        assert_eq!(config.listen, "127.0.0.1:2181".parse().unwrap());
+        assert_eq!(config.admin_listen, Some("127.0.0.1:9141".parse().unwrap()));
+        assert!(matches!(&config.store, StoreConfig::Embedded { data_dir } if data_dir == Path::new("zketcd-data")));
+        assert_eq!(config.min_session_timeout, Duration::from_secs(4));
+        assert_eq!(config.max_session_timeout, Duration::from_secs(60));
+        assert_eq!(config.jute_max_buffer, 1_048_575);
+        assert_eq!(config.four_letter_words, Whitelist::default());
+        assert_eq!(config.container_check_interval, Duration::from_secs(60));
+        assert_eq!(config.etcd_timeout, Duration::from_secs(30));
+        assert_eq!(config.txn_limits, Limits { txn_ops: 128, request_bytes: 1_572_864 });
+        assert_eq!(config.super_digest, None);
+        assert!(!config.linearizable_reads);
+        assert_eq!(
+            config.connections,
+            ConnectionLimits {
+                per_address: Some(1000),
+                total: Some(10_000),
+                handshake_timeout: Duration::from_secs(10),
+                outstanding: 1000,
+                unsent_bytes: 64 << 20,
+            }
+        );
+        assert_eq!(config.lanes, 2);
+        assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
+        assert!(args(&[]).unwrap().warnings().is_empty());
+    }
+
+    #[test]
+    fn every_flag_has_its_variable_a_default_and_a_unit() {
+        for subcommand in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            for arg in subcommand.get_arguments().filter(|arg| arg.get_id() != "help") {
+                let long = arg.get_long().unwrap();
+                let own = format!("ZKETCD_{}", long.to_uppercase().replace('-', "_"));
+                let env = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                match (subcommand.get_name(), long) {
+                    ("serve", _) => assert_eq!(env, own),
+                    ("healthcheck", "admin") => assert_eq!(env, "ZKETCD_ADMIN_LISTEN"),
+                    _ => assert_eq!(env, own.replace("ZKETCD_", "ZKETCD_HEALTHCHECK_")),
+                }
+                let help = arg.get_help().unwrap_or_else(|| panic!("--{long} has no help")).to_string();
+                let optional = ["etcd-password", "etcd-password-file", "etcd-cert", "etcd-key"];
+                let has_default = !arg.get_default_values().is_empty() && arg.get_action().takes_values();
+                assert!(has_default || help.contains("[default: ") || optional.contains(&long), "--{long}");
+                let unit: &[&str] = match arg.get_value_names().unwrap_or_default().first().map(|name| name.as_str()) {
+                    Some("DURATION") => &["(duration"],
+                    Some("BYTES") => &["bytes"],
+                    Some("COUNT") => &["(count", "operations"],
+                    Some("ADDR" | "ADDR|none") => &["(address:port"],
+                    _ => continue,
+                };
+                assert!(unit.iter().any(|unit| help.contains(unit)), "--{long}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, duration) in [
+            ("1500ms", Duration::from_millis(1500)),
+            ("4s", Duration::from_secs(4)),
+            ("1m", Duration::from_secs(60)),
+            ("1m 30s", Duration::from_secs(90)),
+        ] {
+            assert_eq!(
+                config(&["--min-session-timeout", text, "--max-session-timeout", "1h"]).min_session_timeout,
+                duration
+            );
+        }
+        for bad in ["4", "", "s", "-4s", "4 parsecs"] {
+            let error = refused(&[&format!("--min-session-timeout={bad}")]);
+            assert!(error.contains("--min-session-timeout"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        for (text, bytes) in
+            [("4096", Some(4096)), ("64KiB", Some(65_536)), ("1 MiB", Some(1 << 20)), ("2GiB", Some(2 << 30))]
+        {
+            assert_eq!(parse_bytes(text).ok(), bytes, "{text}");
+        }
+        for bad in ["", "MiB", "-1", "1.5MiB", "1MB", "99999999999999GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_stores() {
+        assert!(matches!(config(&["--store", "memory"]).store, StoreConfig::Memory));
+        let embedded = config(&["--store=embedded", "--data-dir=/var/lib/zketcd"]).store;
+        assert!(matches!(embedded, StoreConfig::Embedded { data_dir } if data_dir == Path::new("/var/lib/zketcd")));
+        assert!(refused(&["--data-dir="]).starts_with("--data-dir is empty"));
+        let StoreConfig::Etcd(etcd) = config(&["--store", "etcd"]).store else { panic!("not etcd") };
+        assert_eq!(etcd.endpoints, ["http://127.0.0.1:2379"]);
+        assert_eq!(etcd.prefix, "/zketcd");
+        assert!(etcd.credentials.is_none() && etcd.tls.is_none());
+        refused(&["--store", "consul"]);
+    }
+
+    #[test]
+    fn etcd_endpoints_are_urls_of_one_scheme() {
+        let of = |endpoints: &str, tls| endpoints_of(endpoints, tls).unwrap();
+        fn endpoints_of(text: &str, tls: bool) -> Result<Vec<String>, ConfigError> {
+            endpoints(&text.split(',').map(str::to_owned).collect::<Vec<_>>(), tls)
+        }
+        assert_eq!(
+            of("http://a:2379,b:2379 , http://c:2379/,", false),
+            ["http://a:2379", "http://b:2379", "http://c:2379"]
+        );
+        assert_eq!(of("a:2379,https://b:2379", true), ["https://a:2379", "https://b:2379"]);
+        assert_eq!(of("[::1]:2379", false), ["http://[::1]:2379"]);
+        assert_eq!(of("", true), ["https://127.0.0.1:2379"]);
+        for bad in
+            ["ftp://a:2379", "http://", "http://a", "http://a:1/b", "http://me:word@a:1", "http://a:1,https://b:1"]
+        {
+            let error = endpoints_of(bad, false).unwrap_err().to_string();
+            assert!(error.starts_with("--etcd-endpoints "), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_is_an_absolute_path() {
+        let etcd = |prefix: &str| args(&["--store=etcd", &format!("--prefix={prefix}")]).unwrap().into_config();
+        assert!(etcd("/a/b").is_ok());
+        for bad in ["zketcd", "", "/", "/a/", "/a\0b"] {
+            assert!(etcd(bad).unwrap_err().to_string().starts_with("--prefix "), "{bad}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_whole_and_secret() {
+        let etcd = |flags: &[&str]| match args(&[&["--store=etcd"], flags].concat()).unwrap().into_config() {
+            Ok(Config { store: StoreConfig::Etcd(etcd), .. }) => Ok(etcd),
+            Ok(_) => unreachable!("the store is etcd"),
+            Err(error) => Err(error.to_string()),
+        };
+        let etcd_config = etcd(&["--etcd-user=root", "--etcd-password=hunter2"]).unwrap();
+        assert!(!format!("{etcd_config:?}").contains("hunter2"));
+        let credentials = etcd_config.credentials.unwrap();
+        assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("root", "hunter2"));
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        let flag = format!("--etcd-password-file={}", file.display());
+        for (content, password) in
+            [("secret\n", "secret"), ("two words", "two words"), ("dos\r\n", "dos"), ("x\n\n", "x\n")]
+        {
+            std::fs::write(&file, content).unwrap();
+            let credentials = etcd(&["--etcd-user=root", &flag]).unwrap().credentials.unwrap();
+            assert_eq!(credentials.password.reveal(), password);
+        }
+        std::fs::write(&file, "\n").unwrap();
+        assert!(etcd(&["--etcd-user=root", &flag]).unwrap_err().ends_with("the file is empty"));
+        std::fs::remove_file(&file).unwrap();
+        let error = etcd(&["--etcd-user=root", &flag]).unwrap_err();
+        assert!(error.starts_with("--etcd-password-file ") && error.contains("No such file"), "{error}");
+        assert!(etcd(&["--etcd-user=root"]).unwrap_err().contains("needs --etcd-password"));
+        assert!(etcd(&["--etcd-user=root", "--etcd-password=x", &flag]).unwrap_err().contains("exclude"));
+        // An orchestrator's template may leave variables empty.
+        assert!(etcd(&["--etcd-user=", "--etcd-password="]).unwrap().credentials.is_none());
+    }
+
+    #[test]
+    fn tls_files_are_read_and_belong_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("x.pem");
+        std::fs::write(&pem, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        let (ca, cert) = (format!("--etcd-ca={}", pem.display()), format!("--etcd-cert={}", pem.display()));
+        let key = format!("--etcd-key={}", pem.display());
+        let etcd = |flags: &[&str]| match args(&[&["--store=etcd"], flags].concat()).unwrap().into_config() {
+            Ok(Config { store: StoreConfig::Etcd(etcd), .. }) => Ok(etcd),
+            Ok(_) => unreachable!("the store is etcd"),
+            Err(error) => Err(error.to_string()),
+        };
+        let with_all = etcd(&[&ca, &cert, &key]).unwrap();
+        assert_eq!(with_all.endpoints, ["https://127.0.0.1:2379"]);
+        let tls = with_all.tls.unwrap();
+        assert!(tls.ca.is_some() && tls.identity.is_some());
+        let system = etcd(&["--etcd-endpoints=https://a:2379", "--etcd-ca=", "--etcd-cert="]).unwrap().tls.unwrap();
+        assert!(system.ca.is_none() && system.identity.is_none());
+        assert_eq!(etcd(&[&cert]).unwrap_err(), "--etcd-cert needs --etcd-key");
+        assert_eq!(etcd(&[&key]).unwrap_err(), "--etcd-key needs --etcd-cert");
+        assert!(etcd(&[&ca, "--etcd-endpoints=http://a:2379"]).unwrap_err().contains("need https://"));
+        assert!(etcd(&["--etcd-ca=/nowhere/ca.pem"]).unwrap_err().starts_with("--etcd-ca /nowhere/ca.pem: "));
+        std::fs::write(&pem, "not PEM").unwrap();
+        assert!(etcd(&[&ca]).unwrap_err().ends_with("not a PEM file"));
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused() {
+        for (flags, expected) in [
+            (vec!["--min-session-timeout=90s"], "--min-session-timeout 1m 30s is longer than --max-session-timeout 1m"),
+            (vec!["--min-session-timeout=900ms"], "--min-session-timeout 900ms is shorter than 1s"),
+            (vec!["--max-session-timeout=25days"], "--max-session-timeout 25days is longer than"),
+            (vec!["--jute-max-buffer=10"], "--jute-max-buffer 10 is below 1024"),
+            (vec!["--jute-max-buffer=2GiB"], "--jute-max-buffer 2147483648 is above 1073741824"),
+            (vec!["--max-unsent-bytes=1000"], "--max-unsent-bytes 1000 is smaller than --jute-max-buffer 1048575"),
+            (vec!["--etcd-max-txn-ops=3"], "--etcd-max-txn-ops 3 is below 16"),
+            (vec!["--etcd-max-request-bytes=9"], "--etcd-max-request-bytes 9 is below 65536"),
+            (vec!["--outstanding-limit=0"], "--outstanding-limit 0 is below 1"),
+            (vec!["--lanes=0"], "--lanes 0 is below 1"),
+            (vec!["--lanes=65"], "--lanes 65 is above 64"),
+            (vec!["--container-check-interval=0s"], "--container-check-interval must be at least 1ms"),
+            (vec!["--etcd-timeout=0s"], "--etcd-timeout must be at least 1ms"),
+            (vec!["--handshake-timeout=0s"], "--handshake-timeout must be at least 1ms"),
+            (vec!["--log-level=zketcd=loud"], "--log-level zketcd=loud: "),
+            (vec!["--super-digest=super:test"], "--super-digest is not name:digest"),
+            (vec!["--super-digest=D/InIHSb7yEEbrWz8b9l71RjZJU="], "--super-digest is not name:digest"),
+        ] {
+            let error = refused(&flags);
+            assert!(error.starts_with(expected) && error.lines().count() == 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn zero_means_no_limit_of_connections() {
+        let limits = config(&["--max-client-connections=0", "--max-connections=0"]).connections;
+        assert_eq!((limits.per_address, limits.total), (None, None));
+        let limits = config(&["--max-client-connections=60", "--max-connections=500"]).connections;
+        assert_eq!((limits.per_address, limits.total), (Some(60), Some(500)));
+    }
+
+    #[test]
+    fn the_other_flags() {
+        let config = config(&[
+            "--listen=[::]:2182",
+            "--admin-listen=none",
+            "--four-letter-words=*",
+            "--super-digest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
+            "--linearizable-reads",
+            "--log-format=json",
+            "--log-level=warn,zketcd=debug",
+            "--lanes=4",
+        ]);
+        assert_eq!(config.listen, "[::]:2182".parse().unwrap());
+        assert_eq!(config.admin_listen, None);
+        assert!(config.four_letter_words.allows(Word::Wchp));
+        assert_eq!(config.super_digest.as_ref().unwrap().reveal(), "super:D/InIHSb7yEEbrWz8b9l71RjZJU=");
+        assert!(config.linearizable_reads);
+        assert_eq!((config.log.format, config.lanes), (LogFormat::Json, 4));
+        assert!(!format!("{config:?}").contains("D/InIHSb7"));
+        for bad in ["--listen=2181", "--listen=127.0.0.1", "--admin-listen=off", "--four-letter-words=help"] {
+            refused(&[bad]);
+        }
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_said() {
+        let warnings = |flags: &[&str]| args(flags).unwrap().warnings();
+        assert!(warnings(&["--etcd-endpoints=a:2379"])[0].starts_with("--etcd-endpoints has no effect"));
+        assert!(warnings(&["--etcd-password=x"])[0].starts_with("--etcd-password has no effect"));
+        let raised = warnings(&["--store=etcd", "--jute-max-buffer=4MiB"]);
+        assert!(raised[0].contains("cannot hold a request of --jute-max-buffer 4194304"), "{raised:?}");
+    }
+
+    #[test]
+    fn conf_shows_the_settings() {
+        let view = ConfView::from(&config(&["--store=etcd", "--prefix=/flink", "--listen=127.0.0.1:2182"]));
+        assert_eq!((view.client_port, view.data_dir.as_str()), (2182, "etcd:/flink"));
+        assert_eq!((view.tick_time, view.max_client_connections), (Duration::from_secs(2), 1000));
+        assert_eq!(ConfView::from(&config(&["--max-client-connections=0"])).max_client_connections, 0);
+    }
+
+    #[test]
+    fn healthcheck_takes_an_address_or_a_url() {
+        let admin = |flag: &str| match Cli::try_parse_from(["zketcd", "healthcheck", "--admin", flag]) {
+            Ok(Cli { command: Command::Healthcheck(args) }) => Ok(args.admin.0),
+            Ok(_) => unreachable!("the line says healthcheck"),
+            Err(error) => Err(error.to_string()),
+        };
+        for text in ["127.0.0.1:80", "http://127.0.0.1:80", "http://127.0.0.1:80/"] {
+            assert_eq!(admin(text), Ok(Some("127.0.0.1:80".parse().unwrap())));
+        }
+        assert_eq!(admin("none"), Ok(None));
+        assert!(admin("https://127.0.0.1:80").is_err());
+    }
 }

@@ -12,7 +12,9 @@ use crate::jute::{Acl, ErrorCode, Id, Perms, Stat};
 use crate::store::{Compare, Op};
 use crate::tree::acl;
 use crate::tree::key;
-use crate::tree::record::{AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp};
+use crate::tree::record::{
+    AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp,
+};
 use crate::tree::replica::{Replica, cversion};
 
 /// A zxid of the batch under way, whose revision is not known yet: negative, with the slot in it.
@@ -375,7 +377,7 @@ impl<'a> Draft<'a> {
             version: view.version,
             cversion: cversion(shown.created, shown.count),
             aversion: aversion.unwrap_or_else(|| if new { 0 } else { base_aversion() }),
-            ephemeral_owner: view.owner,
+            ephemeral_owner: crate::tree::path::shown_owner(view.owner),
             data_length: view.data_length as i32,
             num_children: shown.count,
             pzxid: if shown.pzxid == 0 { view.czxid } else { shown.pzxid },
@@ -442,9 +444,10 @@ pub fn operation(key: &Bytes, value: &Value, server: u64, batch: u64) -> Op {
         Value::Children(Some(children)) => {
             put(ChildRecord { stamp: stamp(children.place), created: children.view.created }.encode(), 0)
         }
-        Value::Acl(Some(acl)) => {
-            put(AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(), 0)
-        }
+        Value::Acl(Some(acl)) => put(
+            AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(),
+            0,
+        ),
         Value::Session(Some(record)) => {
             let lease = match key::parse(key) {
                 key::Parsed::Session(id) => id,

@@ -162,7 +162,7 @@ impl Whitelist {
 
 impl Default for Whitelist {
     fn default() -> Self {
-        Whitelist(vec![Word::Srvr, Word::Isro])
+        Whitelist(vec![Word::Isro, Word::Srvr])
     }
 }
 

@@ -72,6 +72,7 @@ async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
     }
 }
 
+
 fn getrandom_u128() -> Result<u128, getrandom::Error> {
     Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
 }

@@ -59,10 +59,10 @@ const BEGIN_RETRY: Duration = Duration::from_secs(1);
 /// Why the server could not start, or had to end: one clear line.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address} (--listen): {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
-    #[error("cannot serve the admin pages on {address}: {error}")]
-    Admin { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("the data under the prefix is damaged; see the log")]
@@ -71,8 +71,8 @@ pub enum ServeError {
 
 /// Serves until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let listener =
-        listener::bind(config.listen).map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let listener = listener::bind(config.listen)
+        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
     let store = open(&config).await?;
     Server::start(config, store, listener).await?.serve(shutdown).await
 }
@@ -92,7 +92,7 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>, listener: TcpListener) -> Result<Self, ServeError> {
         let started = Instant::now();
         let admin = match config.admin_listen {
-            Some(address) => Some(listener::bind(address).map_err(|error| ServeError::Admin { address, error })?),
+            Some(address) => Some(admin::bind(address).await?),
             None => None,
         };
         let identity = store.identity().await.map_err(StartError::from)?;
@@ -130,8 +130,13 @@ impl Server {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let Server { config, shared, identity, listener, admin } = self;
         let _admin = admin.map(|admin| {
-            let pages = view::pages(shared.clone());
-            AbortOnDropHandle::new(tokio::spawn(admin::serve(admin, pages, shutdown.clone())))
+            let pages = admin::Admin {
+                metrics: shared.metrics.clone(),
+                probe: Arc::new(view::Pages(shared.clone())),
+                draining: shutdown.clone(),
+            };
+            // It goes on while the server drains, and ends with it.
+            AbortOnDropHandle::new(tokio::spawn(admin::serve(admin, pages, CancellationToken::new())))
         });
         tracing::info!(address = %config.listen, "serving ZooKeeper clients");
         let clients = listener::run(shared.clone(), config.clone(), listener, shutdown.clone());

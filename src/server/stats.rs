@@ -264,7 +264,7 @@ pub struct Gauges {
     pub replica_lag: Duration,
 }
 
-/// What a four-letter word may show. The lead fields are cheap; a list is filled only where
+/// What a four-letter word may show. The first fields are cheap; a list is filled only where
 /// [`Word::reads`](super::four_letter::Word::reads) names it.
 #[derive(Debug, Clone, Default)]
 pub struct ServerView {

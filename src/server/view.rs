@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
+use super::admin::Probe;
 use super::four_letter::{self, Reads, Word};
 use super::shared::Shared;
-use super::stats::ServerView;
+use super::stats::{Gauges, ServerView};
 use crate::config::Config;
 use crate::session::Engine;
 
@@ -47,13 +50,21 @@ fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
 }
 
 /// What the admin pages ask of the server.
-pub fn pages(shared: Arc<Shared>) -> super::admin::Pages {
-    let metrics = shared.clone();
-    super::admin::Pages::new(
-        move || metrics.metrics.render(&metrics.take(|engine| engine.gauges())),
-        move || {
-            let shared = shared.clone();
-            async move { super::is_ready(&shared).await.map_err(|error| error.to_string()) }
-        },
-    )
+#[derive(Debug)]
+pub struct Pages(pub Arc<Shared>);
+
+#[async_trait]
+impl Probe for Pages {
+    /// A server that answers this at all is alive: what ends it, ends the process.
+    fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        super::is_ready(&self.0).await.map_err(|error| error.to_string())
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.0.take(|engine| engine.gauges())
+    }
 }

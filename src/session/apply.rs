@@ -12,7 +12,9 @@ use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
 use crate::commit::draft::{DraftStat, pending_slot};
 use crate::commit::verdict::{Answer, MultiAnswer};
-use crate::jute::{ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event};
+use crate::jute::{
+    ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event,
+};
 use crate::metrics::RequestKind;
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
@@ -180,8 +182,8 @@ impl Engine {
             }
             return;
         }
-        let closes =
-            matches!(&pending.what, What::Request(request) if **request == Request::CloseSession) && !answer.is_error();
+        let closes = matches!(&pending.what, What::Request(request) if **request == Request::CloseSession)
+            && !answer.is_error();
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
         match answer {
@@ -198,8 +200,7 @@ impl Engine {
         match (task.purpose, answer) {
             (Purpose::Handshake { conn, renewed_at }, Answer::Attached(record)) => {
                 let session = match task.write {
-                    crate::commit::verdict::Write::Open { id, .. }
-                    | crate::commit::verdict::Write::Attach { id, .. } => id,
+                    crate::commit::verdict::Write::Open { id, .. } | crate::commit::verdict::Write::Attach { id, .. } => id,
                     _ => return,
                 };
                 self.attached(conn, session, record, renewed_at, revision);
@@ -272,8 +273,12 @@ impl Engine {
     /// The session is expired, or its password is wrong: timeout 0, and the connection ends.
     fn refuse_session(&mut self, id: ConnectionId) {
         if let Some(conn) = self.connections.get(&id) {
-            let response =
-                ConnectResponse { timeout: 0, session_id: 0, password: [0; 16], read_only_byte: conn.read_only_byte };
+            let response = ConnectResponse {
+                timeout: 0,
+                session_id: 0,
+                password: [0; 16],
+                read_only_byte: conn.read_only_byte,
+            };
             conn.outbox.push(|out| response.encode(out));
         }
         self.close(id, CloseReason::SessionExpired);

@@ -250,12 +250,7 @@ impl Engine {
             Origin::Client(id, pending) => {
                 let zxid = self.replica.last_zxid();
                 if let Some(conn) = self.connections.get_mut(&id) {
-                    tracing::warn!(
-                        session = format_args!("{:#x}", conn.session),
-                        op = pending.op,
-                        reason,
-                        "request refused"
-                    );
+                    tracing::warn!(session = format_args!("{:#x}", conn.session), op = pending.op, reason, "request refused");
                     conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
                 }
                 self.answered(id, &pending, zxid);

@@ -97,10 +97,7 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A connection's handshake; `lease_safe_until` as in [`Held`].
-    Handshake {
-        conn: ConnectionId,
-        renewed_at: u64,
-    },
+    Handshake { conn: ConnectionId, renewed_at: u64 },
     Expire(i64),
     Reap(i64),
     Sweep,
@@ -342,7 +339,8 @@ impl Engine {
 
     /// Ephemerals whose session ended while nobody watched.
     pub(super) fn reap_orphans(&mut self) {
-        let orphans: Vec<i64> = self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
+        let orphans: Vec<i64> =
+            self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
         for session in orphans {
             self.reap(session);
         }

@@ -333,6 +333,8 @@ mod tests {
     fn auth_without_an_identity_is_invalid() {
         for have in [ids(&[]), ids(&["ip|10.0.0.1"]), ids(&["super|"])] {
             assert_eq!(resolve(Some(&[acl(31, "auth|")]), &have), Err(ErrorCode::InvalidAcl), "{have:?}");
+            let with_others = [acl(31, "world|anyone"), acl(31, "auth|")];
+            assert_eq!(resolve(Some(&with_others), &have), Err(ErrorCode::InvalidAcl), "{have:?}");
         }
     }
 

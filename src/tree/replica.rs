@@ -106,7 +106,7 @@ impl Node {
             version: self.version,
             cversion: cversion(self.created(), count),
             aversion: self.aversion(),
-            ephemeral_owner: self.owner,
+            ephemeral_owner: super::path::shown_owner(self.owner),
             data_length: self.data_length() as i32,
             num_children: count,
             pzxid: self.pzxid(),
@@ -333,11 +333,7 @@ impl Replica {
         }
         for node in self.iter() {
             if new.node(&node.path).is_none() {
-                deleted.push(Change {
-                    place: Place::default(),
-                    kind: ChangeKind::Deleted,
-                    path: node.path.to_string(),
-                });
+                deleted.push(Change { place: Place::default(), kind: ChangeKind::Deleted, path: node.path.to_string() });
             }
         }
         changes.sort_by(|a, b| a.path.cmp(&b.path));
