@@ -50,6 +50,7 @@ each_site! {
         the_config_is_empty_and_read_only,
         the_reserved_znodes_can_be_used,
         stats_in_one_burst_are_those_of_their_own_moment,
+        stats_in_a_multi_are_those_of_their_own_moment,
         a_znode_created_again_is_a_new_one,
     ],
     ours: [
@@ -794,6 +795,29 @@ async fn stats_in_one_burst_are_those_of_their_own_moment(site: Site) {
     let expected =
         [(0, 1, 0, 0, 0), (1, 2, 0, 0, 0), (1, 2, 1, 1, 1), (2, 3, 1, 1, 1), (3, 4, 2, 0, 1), (3, 4, 2, 0, 2)];
     assert_eq!(seen, expected);
+    client.close().await.unwrap();
+}
+
+async fn stats_in_a_multi_are_those_of_their_own_moment(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let child = format!("{room}/c");
+    let create = || MultiOp::Create(create_request(op::CREATE2, &child, b"", CreateMode::Persistent));
+    let grandchild = create_op(&format!("{child}/g"), b"", CreateMode::Persistent);
+    let ops = vec![set_op(&room, b"1", 0), create(), set_op(&room, b"22", 1), grandchild, set_op(&child, b"", 0)];
+    let results = client.multi(ops).await.unwrap();
+    let [
+        MultiResult::SetData { stat: before },
+        MultiResult::Create2 { stat: created, .. },
+        MultiResult::SetData { stat: after },
+        _,
+        MultiResult::SetData { stat: last },
+    ] = &results[..]
+    else {
+        panic!("{results:?}")
+    };
+    let shown = |stat: &Stat| (stat.version, stat.data_length, stat.cversion, stat.num_children);
+    assert_eq!([before, created, after, last].map(shown), [(1, 1, 0, 0), (0, 0, 0, 0), (2, 2, 1, 1), (1, 0, 1, 1)]);
     client.close().await.unwrap();
 }
 
