@@ -26,7 +26,6 @@ each_site! {
         set_data_and_set_acl_check_in_zookeepers_order,
         reads_check_in_zookeepers_order,
         flags_of_create_are_checked,
-        an_unknown_request_is_unimplemented_and_ends_the_connection,
         sasl_and_reconfig_are_answered_as_by_a_server_without_them,
         the_longest_frame_passes_and_a_longer_one_does_not,
         a_burst_with_the_connect_request_is_answered_after_it,
@@ -37,6 +36,7 @@ each_site! {
         close_session_is_answered_last,
     ],
     ours: [
+        an_unknown_request_is_unimplemented_and_ends_the_connection,
         the_frame_limit_is_configurable,
         a_ping_overtakes_a_waiting_write,
         reads_behind_a_waiting_write_wait_and_others_do_not,
@@ -298,6 +298,8 @@ async fn flags_of_create_are_checked(site: Site) {
     client.close().await.unwrap();
 }
 
+/// ZooKeeper closes so soon after its answer that either may win (`tests/reference.rs` has it there); and the session
+/// creation of another server, -10, it takes from a client too.
 async fn an_unknown_request_is_unimplemented_and_ends_the_connection(site: Site) {
     let server = site.server().await;
     let (mut witness, room) = server.room().await;
@@ -311,10 +313,7 @@ async fn an_unknown_request_is_unimplemented_and_ends_the_connection(site: Site)
             Incoming::Reply { header, .. } => (header.xid, header.err),
             Incoming::Event { .. } => panic!("an event"),
         });
-        // ZooKeeper closes at once: what it has not sent by then is lost.
-        let codes: Vec<(i32, i32)> = codes.collect();
-        assert_eq!(codes.last(), Some(&(2, ErrorCode::Unimplemented.code())), "{op}");
-        assert!(codes.len() == 2 || matches!(site, Site::ZooKeeper(_)), "{codes:?}");
+        assert_eq!(codes.collect::<Vec<_>>(), [(1, 0), (2, ErrorCode::Unimplemented.code())], "{op}");
         assert_eq!(witness.get(&room, false).await.unwrap().0, b"before");
         // Its session lives.
         let mut again = server.connect(client.resume()).await.unwrap();
