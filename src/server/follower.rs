@@ -10,8 +10,8 @@ use super::shared::Shared;
 use crate::store::{Revision, StoreError};
 use crate::tree::replica::{ApplyError, Replica};
 
-/// The pause before a broken stream is opened again.
-const RETRY: Duration = Duration::from_millis(100);
+/// First and longest pause before a broken stream is opened again: a store that restarts is away for seconds.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What is to be done next.
 enum Next {
@@ -21,15 +21,20 @@ enum Next {
 }
 
 pub async fn run(shared: Arc<Shared>) -> Over {
+    let mut pause = RETRY.0;
+    let mut applied = 0;
     loop {
         let next = match follow(&shared).await {
             Next::Snapshot => snapshot(&shared).await,
             next => next,
         };
-        match next {
-            Next::End(over) => return over,
-            Next::Resume | Next::Snapshot => tokio::time::sleep(RETRY).await,
+        if let Next::End(over) = next {
+            return over;
         }
+        let now = shared.take(|engine| engine.received_revision());
+        pause = if now > applied { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+        applied = now;
+        tokio::time::sleep(pause).await;
     }
 }
 

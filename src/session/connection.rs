@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::engine::{ConnectionId, Engine, Now};
 use super::outbox::{CloseReason, Outbox};
-use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply};
+use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply, xid};
 use crate::metrics::RequestKind;
 use crate::server::stats::ConnectionStats;
 use crate::tree::acl;
@@ -55,7 +55,6 @@ impl Pending {
                     | Request::DeleteContainer { .. }
                     | Request::SetData { .. }
                     | Request::SetAcl { .. }
-                    | Request::Check { .. }
                     | Request::Multi(_)
                     | Request::Sync { .. }
                     | Request::CloseSession
@@ -279,9 +278,9 @@ impl Engine {
         }
         let zxid = self.replica.last_zxid();
         if let Some(conn) = self.connections.get(&id) {
-            conn.reply(ReplyHeader::ok(header.xid, zxid), &Reply::Empty);
+            conn.reply(ReplyHeader::ok(xid::PING, zxid), &Reply::Empty);
         }
-        self.book(id, (header.xid, header.op), RequestKind::Read, zxid, Duration::ZERO);
+        self.book(id, (xid::PING, header.op), RequestKind::Read, zxid, Duration::ZERO);
     }
 
     /// addauth: at once, for the requests that come after it.

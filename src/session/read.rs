@@ -39,7 +39,8 @@ impl Engine {
                     Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, zxid), &reply),
                     Err(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty),
                 }
-                if let Request::Unknown { .. } = **request {
+                // A check is an operation of a multi only (`Request.isValid`).
+                if let Request::Check { .. } | Request::Unknown { .. } = **request {
                     self.close(id, CloseReason::UnknownRequest);
                     return;
                 }
@@ -117,8 +118,7 @@ impl<'a> Reader<'a> {
                     _ => return Err(ErrorCode::MarshallingError),
                 };
                 self.watches.add(path, self.id, mode);
-                // ZooKeeper's answer has a body: an error code of 0.
-                Reply::Count(0)
+                Reply::AddWatch
             }
             Request::CheckWatches { path, kind } => {
                 let kind = WatcherType::from_raw(*kind).ok_or(ErrorCode::MarshallingError)?;
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
             // What a server without SASL answers: no token.
             Request::Sasl { .. } => Reply::Sasl(None),
             Request::Reconfig => return Err(ErrorCode::ReconfigDisabled),
-            Request::Unknown { .. } => return Err(ErrorCode::Unimplemented),
+            Request::Check { .. } | Request::Unknown { .. } => return Err(ErrorCode::Unimplemented),
             // Writes and auth do not come here.
             _ => return Err(ErrorCode::SystemError),
         })

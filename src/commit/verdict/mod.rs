@@ -110,7 +110,6 @@ fn decide_request(
         Request::SetAcl { path, acl, version } => {
             set_acl::set_acl(draft, path, acl.as_deref(), *version).map(Answer::Stat)
         }
-        Request::Check { path, version } => check::check(draft, path, *version).map(Answer::Stat),
         Request::Multi(ops) => Ok(multi::multi(draft, ops)),
         Request::Sync { path } => Ok(Answer::Path(path.clone())),
         _ => Err(ErrorCode::Unimplemented),
