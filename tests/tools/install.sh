@@ -143,8 +143,9 @@ get_cargo-fuzz() {
 
 get_cargo-deny() {
   if cargo deny --version > /dev/null 2>&1; then return; fi
-  say "installing cargo-deny (some minutes, once)"
-  cargo install -q --locked cargo-deny
+  say "installing cargo-deny (a minute or two, once)"
+  # unoptimised it is built much sooner, and checks these few hundred crates in a second all the same
+  cargo install -q --locked --debug --config profile.dev.debug=false cargo-deny
 }
 
 mkdir -p "$tools"
