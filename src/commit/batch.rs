@@ -74,6 +74,8 @@ pub struct Builder<'a> {
     leader: Vec<usize>,
     groups: HashMap<usize, Group>,
     uses: HashMap<Bytes, KeyUse>,
+    /// Keys whose state an answer will show though its verdict did not depend on them, by the slots of the answers.
+    shown: HashMap<Bytes, Vec<usize>>,
     sessions: HashMap<i64, usize>,
     widest: usize,
     bytes: usize,
@@ -116,6 +118,7 @@ impl<'a> Builder<'a> {
             leader: Vec::new(),
             groups: HashMap::new(),
             uses: HashMap::new(),
+            shown: HashMap::new(),
             sessions: HashMap::new(),
             widest: 0,
             bytes: 0,
@@ -150,7 +153,7 @@ impl<'a> Builder<'a> {
         };
         let asker = Asker { session: session.unwrap_or(0), ids, now: self.now };
         let mut draft = Draft::new(self.replica, &self.overlay, asker, slot as u16);
-        let answer = decide(&mut draft, write, Self::reap_limit(self.limits));
+        let mut answer = decide(&mut draft, write, Self::reap_limit(self.limits));
         let effects = if answer.is_error() { draft.abandon() } else { draft.finish() };
         let keys = effects.compares.iter().map(|c| &c.key).chain(effects.values.iter().map(|(key, _)| key));
         if effects.defer || keys.clone().any(busy) {
@@ -160,6 +163,7 @@ impl<'a> Builder<'a> {
         if let Some(reason) = self.no_room(&joins, &effects) {
             return if self.is_empty() { Offer::TooLarge(reason) } else { Offer::Deferred };
         }
+        self.settle_shown(slot, &effects, &mut answer);
         self.take(slot, session, joins, effects, fails);
         self.answers.push(answer);
         Offer::Taken
@@ -262,6 +266,7 @@ impl<'a> Builder<'a> {
             if let Some(used) = self.uses.get(key) {
                 used.readers.iter().chain(&used.writer).for_each(&mut join);
             }
+            self.shown.get(key).into_iter().flatten().for_each(&mut join);
         }
         for compare in &effects.compares {
             if let Some(slot) = self.uses.get(&compare.key).and_then(|used| used.writer.as_ref()) {
@@ -292,6 +297,23 @@ impl<'a> Builder<'a> {
             ));
         }
         None
+    }
+
+    /// An answer shows a znode as it was at its own moment: what a later request of the batch, or a later operation of
+    /// the same multi, writes is not looked up again. The writer compares what was there before, and shares the
+    /// answer's group.
+    fn settle_shown(&mut self, slot: usize, effects: &Effects, answer: &mut Answer) {
+        for (key, _) in &effects.values {
+            for earlier in self.shown.remove(key).unwrap_or_default() {
+                if let Some(answer) = self.answers.get_mut(earlier) {
+                    answer.stats().for_each(|stat| stat.settle(key));
+                }
+            }
+            answer.stats().for_each(|stat| stat.settle(key));
+        }
+        for key in answer.stats().flat_map(|stat| stat.open_keys()) {
+            self.shown.entry(key).or_default().push(slot);
+        }
     }
 
     fn take(&mut self, slot: usize, session: Option<i64>, joins: HashSet<usize>, effects: Effects, fails: u32) {

@@ -100,6 +100,26 @@ pub struct DraftStat {
     pub acl_known: bool,
 }
 
+impl DraftStat {
+    /// The keys that are looked up when the answer is released.
+    pub fn open_keys(&self) -> Vec<Bytes> {
+        let node = (!self.node_known).then(|| key::node(&self.path));
+        let children = (!self.children_known).then(|| key::children(&self.path));
+        let acl = (!self.acl_known).then(|| key::acl(&self.path));
+        node.into_iter().chain(children).chain(acl).collect()
+    }
+
+    /// What it says of that key now is what the answer shows.
+    pub fn settle(&mut self, written: &Bytes) {
+        match key::parse(written) {
+            key::Parsed::Node(path) if path == self.path => self.node_known = true,
+            key::Parsed::Children(path) if path == self.path => self.children_known = true,
+            key::Parsed::Acl(path) if path == self.path => self.acl_known = true,
+            _ => {}
+        }
+    }
+}
+
 /// Who asks, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {

@@ -63,6 +63,19 @@ pub enum MultiAnswer {
 }
 
 impl Answer {
+    /// The `Stat`s that it shows.
+    pub fn stats(&mut self) -> impl Iterator<Item = &mut DraftStat> {
+        let (one, many) = match self {
+            Answer::PathStat(_, stat) | Answer::Stat(stat) => (Some(stat), &mut [][..]),
+            Answer::Multi(answers) => (None, &mut answers[..]),
+            _ => (None, &mut [][..]),
+        };
+        one.into_iter().chain(many.iter_mut().filter_map(|answer| match answer {
+            MultiAnswer::Create2(_, stat) | MultiAnswer::SetData(stat) => Some(stat),
+            MultiAnswer::Create(_) | MultiAnswer::Delete | MultiAnswer::Check => None,
+        }))
+    }
+
     /// A failed request writes nothing.
     pub fn is_error(&self) -> bool {
         matches!(self, Answer::Error(_) | Answer::MultiFailed(_))
