@@ -4,6 +4,8 @@
 //! One contract test suite (`tests/store_contract.rs`) runs against every implementation.
 
 pub mod embedded;
+pub mod etcd;
+pub mod faults;
 
 use std::fmt;
 
