@@ -38,6 +38,7 @@ use self::shared::Shared;
 use crate::config::{Config, StoreConfig};
 use crate::metrics::Metrics;
 use crate::session::{Engine, EngineConfig};
+use crate::store::etcd::{Etcd, EtcdConfig};
 use crate::store::{Identity, Store, StoreError};
 
 /// How often expiry and waiting writes are looked at: sessions end at most this much late.
@@ -241,7 +242,15 @@ async fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Memory => crate::store::embedded::Embedded::memory(),
         StoreConfig::Embedded { data_dir } => crate::store::embedded::Embedded::open(data_dir)?,
-        StoreConfig::Etcd(etcd) => crate::store::etcd::Etcd::connect(etcd, config.txn_limits).await?,
+        StoreConfig::Etcd(etcd) => {
+            let mut settings = EtcdConfig::new(&etcd.endpoints);
+            settings.prefix = etcd.prefix.clone();
+            settings.user = etcd.credentials.as_ref().map(|one| (one.user.clone(), one.password.reveal().to_owned()));
+            settings.ca = etcd.tls.as_ref().and_then(|tls| tls.ca.clone());
+            settings.identity = etcd.tls.as_ref().and_then(|tls| tls.identity.clone());
+            settings.limits = config.txn_limits;
+            Etcd::connect(settings).await?
+        }
     };
     Ok(store)
 }

@@ -21,11 +21,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::disk::Disk;
 use self::engine::{Command, Engine};
@@ -44,6 +46,9 @@ const QUEUE: usize = 16_384;
 
 /// How many commands share one fsync at most, so that the first one's answer does not wait for ever more.
 const GROUP: usize = 8_192;
+
+/// How long the expiry of leases stands back from a full queue: about one group's writing.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module's documentation.
 pub struct Embedded {
@@ -215,7 +220,15 @@ impl Back {
         let command = Command::Expire { now: Instant::now(), answer };
         match self {
             Back::Memory(engine) => engine.upgrade()?.lock().run(iter::once(command)),
-            Back::Durable(queue) => queue.upgrade()?.send(command).await.ok()?,
+            // Never waits with the queue in hand: the store's drop waits for the last of them.
+            Back::Durable(queue) => match queue.upgrade()?.try_send(command) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => {
+                    sleep(FULL_QUEUE_PAUSE).await;
+                    return Some(());
+                }
+                Err(TrySendError::Closed(_)) => return None,
+            },
         }
         answered.await.ok().map(drop)
     }
