@@ -12,9 +12,7 @@ use crate::jute::{Acl, ErrorCode, Id, Perms, Stat};
 use crate::store::{Compare, Op};
 use crate::tree::acl;
 use crate::tree::key;
-use crate::tree::record::{
-    AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp,
-};
+use crate::tree::record::{AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp};
 use crate::tree::replica::{Replica, cversion};
 
 /// A zxid of the batch under way, whose revision is not known yet: negative, with the slot in it.
@@ -459,10 +457,9 @@ pub fn operation(key: &Bytes, value: &Value, server: u64, batch: u64) -> Op {
         Value::Children(Some(children)) => {
             put(ChildRecord { stamp: stamp(children.place), created: children.view.created }.encode(), 0)
         }
-        Value::Acl(Some(acl)) => put(
-            AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(),
-            0,
-        ),
+        Value::Acl(Some(acl)) => {
+            put(AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(), 0)
+        }
         Value::Session(Some(record)) => {
             let lease = match key::parse(key) {
                 key::Parsed::Session(id) => id,

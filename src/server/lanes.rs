@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::shared::Shared;
 use crate::session::{LaneAnswer, Outgoing};
 use crate::store::StoreError;
+use crate::tree::replica::ApplyError;
 
 /// First and longest pause before the same batch is sent again: an etcd election takes about a second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -43,10 +44,14 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
         }
         let done = shared.with(|engine| match engine.answered_batch(lane, answer) {
             Err(_) => Err(Over::LaneLost),
-            Ok(()) => engine.apply_backlog().map_err(|error| {
-                tracing::error!(%error, "the replica cannot go on");
-                Over::Damaged
-            }),
+            Ok(()) => match engine.apply_backlog() {
+                // The follower takes a snapshot then.
+                Ok(()) | Err(ApplyError::Gap { .. }) => Ok(()),
+                Err(error) => {
+                    tracing::error!(%error, "the replica cannot go on");
+                    Err(Over::Damaged)
+                }
+            },
         });
         if let Err(over) = done {
             return over;
@@ -71,7 +76,6 @@ async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
         pause = (pause * 2).min(RETRY.1);
     }
 }
-
 
 fn getrandom_u128() -> Result<u128, getrandom::Error> {
     Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))

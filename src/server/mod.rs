@@ -72,8 +72,8 @@ pub enum ServeError {
 
 /// Serves until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let listener = listener::bind(config.listen)
-        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let listener =
+        listener::bind(config.listen).map_err(|error| ServeError::Listen { address: config.listen, error })?;
     let store = open(&config).await?;
     Server::start(config, store, listener).await?.serve(shutdown).await
 }

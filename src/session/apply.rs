@@ -12,9 +12,7 @@ use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
 use crate::commit::draft::{DraftStat, pending_slot};
 use crate::commit::verdict::{Answer, MultiAnswer};
-use crate::jute::{
-    ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event,
-};
+use crate::jute::{ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event};
 use crate::metrics::RequestKind;
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
@@ -33,14 +31,18 @@ impl Engine {
     }
 
     /// Applies revisions up to one of this server's own batches whose answer has not come yet: until then its
-    /// answers, which come before all later events, cannot be given.
+    /// answers, which come before all later events, cannot be given. After an error nothing more is applied before
+    /// [`Engine::resync`].
     pub fn apply_backlog(&mut self) -> Result<(), ApplyError> {
         while let Some(revision) = self.backlog.front() {
+            if let Some(broken) = &self.broken {
+                return Err(broken.clone());
+            }
             if self.awaits_answer(revision) {
                 return Ok(());
             }
             if let Some(revision) = self.backlog.pop_front() {
-                self.apply(&revision)?;
+                self.apply(&revision).inspect_err(|error| self.broken = Some(error.clone()))?;
             }
         }
         Ok(())
@@ -182,8 +184,8 @@ impl Engine {
             }
             return;
         }
-        let closes = matches!(&pending.what, What::Request(request) if **request == Request::CloseSession)
-            && !answer.is_error();
+        let closes =
+            matches!(&pending.what, What::Request(request) if **request == Request::CloseSession) && !answer.is_error();
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
         match answer {
@@ -200,7 +202,8 @@ impl Engine {
         match (task.purpose, answer) {
             (Purpose::Handshake { conn, renewed_at }, Answer::Attached(record)) => {
                 let session = match task.write {
-                    crate::commit::verdict::Write::Open { id, .. } | crate::commit::verdict::Write::Attach { id, .. } => id,
+                    crate::commit::verdict::Write::Open { id, .. }
+                    | crate::commit::verdict::Write::Attach { id, .. } => id,
                     _ => return,
                 };
                 self.attached(conn, session, record, renewed_at, revision);
@@ -273,12 +276,8 @@ impl Engine {
     /// The session is expired, or its password is wrong: timeout 0, and the connection ends.
     fn refuse_session(&mut self, id: ConnectionId) {
         if let Some(conn) = self.connections.get(&id) {
-            let response = ConnectResponse {
-                timeout: 0,
-                session_id: 0,
-                password: [0; 16],
-                read_only_byte: conn.read_only_byte,
-            };
+            let response =
+                ConnectResponse { timeout: 0, session_id: 0, password: [0; 16], read_only_byte: conn.read_only_byte };
             conn.outbox.push(|out| response.encode(out));
         }
         self.close(id, CloseReason::SessionExpired);
@@ -331,6 +330,7 @@ impl Engine {
     /// Takes a snapshot's tree in the replica's place: the stream lost what lies between.
     pub fn resync(&mut self, replica: Replica) {
         let old = std::mem::replace(&mut self.replica, replica);
+        self.broken = None;
         self.backlog.retain(|revision| revision.revision > self.replica.revision());
         let mut applied = Applied { revision: 0, ..Applied::default() };
         for node in old.iter() {

@@ -169,17 +169,17 @@ impl Engine {
                 self.reject(lane, &reason);
                 Ok(())
             }
-            LaneAnswer::LeaseGone => {
-                self.lease_gone(lane);
-                Ok(())
-            }
-            LaneAnswer::Result(result) => match in_flight.batch.outcome(&result) {
-                Outcome::LaneLost => Err(LaneLost),
-                outcome => {
-                    in_flight.outcome = Some(outcome);
-                    Ok(())
+            LaneAnswer::LeaseGone => self.lease_gone(lane),
+            LaneAnswer::Result(result) => {
+                self.store_revision = self.store_revision.max(result.revision);
+                match in_flight.batch.outcome(&result) {
+                    Outcome::LaneLost => Err(LaneLost),
+                    outcome => {
+                        in_flight.outcome = Some(outcome);
+                        Ok(())
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -198,10 +198,12 @@ impl Engine {
         }
     }
 
-    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone.
-    fn lease_gone(&mut self, lane: usize) {
-        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone. Where there is
+    /// none, it is the server's own.
+    fn lease_gone(&mut self, lane: usize) -> Result<(), LaneLost> {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return Ok(()) };
         self.release_keys(&in_flight.batch.keys);
+        let all = in_flight.origins.len();
         let mut rest = Vec::new();
         for origin in in_flight.origins {
             match origin {
@@ -217,7 +219,11 @@ impl Engine {
                 Origin::Task(task) => rest.push(Origin::Task(task)),
             }
         }
+        if rest.len() == all {
+            return Err(LaneLost);
+        }
         self.put_back_ready(rest);
+        Ok(())
     }
 
     /// Puts requests back and lets their connections go on.
@@ -250,7 +256,12 @@ impl Engine {
             Origin::Client(id, pending) => {
                 let zxid = self.replica.last_zxid();
                 if let Some(conn) = self.connections.get_mut(&id) {
-                    tracing::warn!(session = format_args!("{:#x}", conn.session), op = pending.op, reason, "request refused");
+                    tracing::warn!(
+                        session = format_args!("{:#x}", conn.session),
+                        op = pending.op,
+                        reason,
+                        "request refused"
+                    );
                     conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
                 }
                 self.answered(id, &pending, zxid);

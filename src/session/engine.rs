@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::server::stats::ServerStats;
 use crate::store::{Limits, Revision};
 use crate::tree::path::OwnerKind;
-use crate::tree::replica::Replica;
+use crate::tree::replica::{ApplyError, Replica};
 use crate::tree::watches::Watches;
 
 /// The part of a session's timeout in which its client can notice that the connection is gone, before anybody
@@ -27,6 +27,10 @@ const MIN_MARGIN_MS: u64 = 500;
 
 /// How long keys that another server claims are left out of batches, in milliseconds: some round trips to etcd.
 pub(super) const CLAIM_MS: u64 = 50;
+
+/// A store that has not answered a batch for so long, in milliseconds, is away: commits take some milliseconds, an
+/// election a second.
+const AWAY_MS: u64 = 1_500;
 
 /// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
 const SWEEP_LIMIT: usize = 10_000;
@@ -97,7 +101,10 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A connection's handshake; `lease_safe_until` as in [`Held`].
-    Handshake { conn: ConnectionId, renewed_at: u64 },
+    Handshake {
+        conn: ConnectionId,
+        renewed_at: u64,
+    },
     Expire(i64),
     Reap(i64),
     Sweep,
@@ -130,6 +137,12 @@ pub struct Engine {
     pub(super) claimed: HashMap<Bytes, u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
+    /// Why the replica cannot take the next revision: it waits for a snapshot.
+    pub(super) broken: Option<ApplyError>,
+    /// The newest revision that the store has told of.
+    pub(super) store_revision: i64,
+    /// The store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
+    away: bool,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
@@ -168,6 +181,9 @@ impl Engine {
             busy: HashMap::new(),
             claimed: HashMap::new(),
             backlog: VecDeque::new(),
+            broken: None,
+            store_revision: 0,
+            away: false,
             revocations: Vec::new(),
             contact: now.mono,
             draining: false,
@@ -208,6 +224,12 @@ impl Engine {
         if self.draining {
             self.close(conn, CloseReason::Shutdown);
             return;
+        }
+        if let Write::Attach { id, password } = &write
+            && self.replica.session(*id).is_some_and(|session| session.record.password == password[..])
+            && let Some(held) = self.held.get_mut(id)
+        {
+            held.heard = self.now.mono;
         }
         self.task(write, Purpose::Handshake { conn, renewed_at });
     }
@@ -280,13 +302,14 @@ impl Engine {
     pub fn tick(&mut self) {
         let now = self.now.mono;
         self.claimed.retain(|_, until| *until > now);
+        self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
         for (id, held) in &mut self.held {
             if held.ending {
                 continue;
             }
-            if now.saturating_sub(held.heard) >= held.timeout_ms {
+            if !self.away && now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
             } else if now >= held.safe_until
@@ -305,6 +328,18 @@ impl Engine {
             self.close(conn, CloseReason::LeaseUncertain);
         }
         self.close_waiting_too_long();
+    }
+
+    /// When the store is back, every session has its whole timeout again, as after an election of ZooKeeper's: its
+    /// client may have tried all the time.
+    fn note_outage(&mut self) {
+        let now = self.now.mono;
+        let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent).min();
+        let away = unanswered.is_some_and(|sent| now.saturating_sub(sent) > AWAY_MS);
+        if self.away && !away {
+            self.held.values_mut().for_each(|held| held.heard = now);
+        }
+        self.away = away;
     }
 
     fn close_waiting_too_long(&mut self) {
@@ -339,8 +374,7 @@ impl Engine {
 
     /// Ephemerals whose session ended while nobody watched.
     pub(super) fn reap_orphans(&mut self) {
-        let orphans: Vec<i64> =
-            self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
+        let orphans: Vec<i64> = self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
         for session in orphans {
             self.reap(session);
         }
@@ -387,6 +421,7 @@ impl Engine {
         self.busy.clear();
         self.claimed.clear();
         self.backlog.clear();
+        self.broken = None;
         self.batches = 0;
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;

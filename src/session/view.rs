@@ -26,7 +26,8 @@ impl Engine {
             data_bytes: self.replica.data_bytes(),
             sessions: self.replica.session_count() as u64,
             last_zxid: self.replica.last_zxid(),
-            replica_lag_revisions: (self.received_revision() - self.replica.revision()).max(0) as u64,
+            replica_lag_revisions: (self.received_revision().max(self.store_revision) - self.replica.revision()).max(0)
+                as u64,
             replica_lag: Duration::from_millis(self.staleness()),
         }
     }

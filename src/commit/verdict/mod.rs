@@ -50,7 +50,9 @@ pub enum Answer {
     Error(ErrorCode),
     Attached(SessionRecord),
     /// The session is over. `more`: ephemerals of it are left for [`Write::Reap`].
-    Ended { more: bool },
+    Ended {
+        more: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
