@@ -6,6 +6,16 @@
 //! - [`commit`]: requests to verdicts, groups, batches and lanes.
 //! - [`session`]: attach, heartbeat, expiry, reaping.
 //! - [`server`]: listener, connections, four-letter words, admin HTTP.
+//! - [`config`], [`logging`], [`healthcheck`]: the command line and what hangs on it.
+//! - [`metrics`]: what Prometheus is told.
 
+pub mod commit;
+pub mod config;
+pub mod healthcheck;
 pub mod jute;
+pub mod logging;
+pub mod metrics;
+pub mod server;
+pub mod session;
 pub mod store;
+pub mod tree;

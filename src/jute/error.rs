@@ -43,4 +43,44 @@ impl ErrorCode {
     pub fn code(self) -> i32 {
         self as i32
     }
+
+    /// The code of that number, `None` where ZooKeeper has none.
+    pub fn from_code(code: i32) -> Option<ErrorCode> {
+        ErrorCode::ALL.into_iter().find(|one| one.code() == code)
+    }
+
+    const ALL: [ErrorCode; 32] = [
+        ErrorCode::Ok,
+        ErrorCode::SystemError,
+        ErrorCode::RuntimeInconsistency,
+        ErrorCode::DataInconsistency,
+        ErrorCode::ConnectionLoss,
+        ErrorCode::MarshallingError,
+        ErrorCode::Unimplemented,
+        ErrorCode::OperationTimeout,
+        ErrorCode::BadArguments,
+        ErrorCode::UnknownSession,
+        ErrorCode::NewConfigNoQuorum,
+        ErrorCode::ReconfigInProgress,
+        ErrorCode::ApiError,
+        ErrorCode::NoNode,
+        ErrorCode::NoAuth,
+        ErrorCode::BadVersion,
+        ErrorCode::NoChildrenForEphemerals,
+        ErrorCode::NodeExists,
+        ErrorCode::NotEmpty,
+        ErrorCode::SessionExpired,
+        ErrorCode::InvalidCallback,
+        ErrorCode::InvalidAcl,
+        ErrorCode::AuthFailed,
+        ErrorCode::SessionMoved,
+        ErrorCode::NotReadOnly,
+        ErrorCode::EphemeralOnLocalSession,
+        ErrorCode::NoWatcher,
+        ErrorCode::RequestTimeout,
+        ErrorCode::ReconfigDisabled,
+        ErrorCode::SessionClosedRequireSaslAuth,
+        ErrorCode::QuotaExceeded,
+        ErrorCode::ThrottledOp,
+    ];
 }

@@ -21,6 +21,16 @@ pub struct ReplyHeader {
     pub err: i32,
 }
 
+impl ReplyHeader {
+    pub fn ok(xid: i32, zxid: i64) -> ReplyHeader {
+        ReplyHeader::error(xid, zxid, ErrorCode::Ok)
+    }
+
+    pub fn error(xid: i32, zxid: i64, code: ErrorCode) -> ReplyHeader {
+        ReplyHeader { xid, zxid, err: code.code() }
+    }
+}
+
 /// One result of a multi or a multiRead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MultiResult<'a> {
@@ -37,13 +47,16 @@ pub enum MultiResult<'a> {
         stat: Stat,
     },
     Check,
+    /// `None`: a null buffer, for a znode created with one.
     GetData {
-        data: Cow<'a, [u8]>,
+        data: Option<Cow<'a, [u8]>>,
         stat: Stat,
     },
     GetChildren {
         children: Vec<Cow<'a, str>>,
     },
+    /// In a multiRead: this read failed. In a multi: all did, and each has its own, [`ErrorCode::Ok`] before the one
+    /// that failed and [`ErrorCode::RuntimeInconsistency`] after it; the reply's header shows no error.
     Error(ErrorCode),
 }
 
@@ -73,6 +86,8 @@ pub enum Reply<'a> {
     WhoAmI(Vec<Id>),
     /// sasl: the server's token.
     Sasl(Option<Cow<'a, [u8]>>),
+    /// addWatch: ZooKeeper sends an `ErrorResponse` that says Ok.
+    AddWatch,
 }
 
 /// A watch notification (xid -1). `kind` as `Watcher.Event.EventType`, `state` as `KeeperState`.

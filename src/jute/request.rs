@@ -12,6 +12,8 @@ pub mod xid {
 
 /// Opcodes, as `ZooDefs.OpCode` numbers them.
 pub mod op {
+    /// No request: the type of a multi's result that is an error.
+    pub const ERROR: i32 = -1;
     pub const CREATE: i32 = 1;
     pub const DELETE: i32 = 2;
     pub const EXISTS: i32 = 3;
@@ -81,6 +83,11 @@ impl Perms {
     pub const DELETE: Perms = Perms(8);
     pub const ADMIN: Perms = Perms(16);
     pub const ALL: Perms = Perms(31);
+
+    /// Whether all bits of `other` are set.
+    pub fn contains(self, other: Perms) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,10 +108,46 @@ pub enum CreateMode {
     PersistentSequentialWithTtl = 6,
 }
 
+impl CreateMode {
+    /// The mode of that number, `None` where `CreateMode.fromFlag` knows none.
+    pub fn from_flags(flags: i32) -> Option<CreateMode> {
+        match flags {
+            0 => Some(CreateMode::Persistent),
+            1 => Some(CreateMode::Ephemeral),
+            2 => Some(CreateMode::PersistentSequential),
+            3 => Some(CreateMode::EphemeralSequential),
+            4 => Some(CreateMode::Container),
+            5 => Some(CreateMode::PersistentWithTtl),
+            6 => Some(CreateMode::PersistentSequentialWithTtl),
+            _ => None,
+        }
+    }
+
+    /// The number on the wire.
+    pub fn flags(self) -> i32 {
+        self as i32
+    }
+
+    pub fn is_sequential(self) -> bool {
+        use CreateMode::{EphemeralSequential, PersistentSequential, PersistentSequentialWithTtl};
+        matches!(self, PersistentSequential | EphemeralSequential | PersistentSequentialWithTtl)
+    }
+
+    pub fn is_ephemeral(self) -> bool {
+        matches!(self, CreateMode::Ephemeral | CreateMode::EphemeralSequential)
+    }
+
+    pub fn is_ttl(self) -> bool {
+        matches!(self, CreateMode::PersistentWithTtl | CreateMode::PersistentSequentialWithTtl)
+    }
+}
+
 /// create, create2, createContainer and createTTL: one body, the opcode tells them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateRequest {
-    /// One of `op::{CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL}`; the answers differ.
+    /// One of `op::{CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL}`; the answers differ, and what is created: outside
+    /// of a multi ZooKeeper goes by this, not by the flags, to make a container or a TTL node. In a multi the flags
+    /// decide, and this has been set by them.
     pub op: i32,
     pub path: String,
     /// `None`: the client sent a null buffer (length -1).
@@ -169,6 +212,20 @@ pub enum WatcherType {
     PersistentRecursive = 5,
 }
 
+impl WatcherType {
+    /// The type of that number. `None` is a MarshallingError in ZooKeeper (`WatcherType.fromInt` throws).
+    pub fn from_raw(kind: i32) -> Option<WatcherType> {
+        match kind {
+            1 => Some(WatcherType::Children),
+            2 => Some(WatcherType::Data),
+            3 => Some(WatcherType::Any),
+            4 => Some(WatcherType::Persistent),
+            5 => Some(WatcherType::PersistentRecursive),
+            _ => None,
+        }
+    }
+}
+
 /// A request's body. Paths and numbers are as sent, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -210,12 +267,13 @@ pub enum Request {
         path: String,
         watch: bool,
     },
-    /// A check outside of a multi.
+    /// A check outside of a multi. No client sends one; ZooKeeper treats it as [`Request::Unknown`].
     Check {
         path: String,
         version: i32,
     },
     Multi(Vec<MultiOp>),
+    /// What is to be reconfigured is not kept: there is no ensemble to do it to.
     Reconfig,
     /// `kind` is raw: `WatcherType::from_raw`.
     CheckWatches {
@@ -242,15 +300,52 @@ pub enum Request {
         path: String,
     },
     SetWatches2(SetWatches2),
-    /// `mode` is raw: 0 persistent, 1 persistent recursive.
+    /// `mode` is raw: 0 persistent, 1 persistent recursive, any other a MarshallingError in ZooKeeper.
     AddWatch {
         path: String,
         mode: i32,
     },
     WhoAmI,
     CloseSession,
-    /// An opcode that ZooKeeper does not know: Unimplemented, then the connection is closed.
+    /// An opcode that ZooKeeper does not know, or takes from no client: Unimplemented, then the connection is closed
+    /// (`UnimplementedRequestProcessor`). Its body has not been looked at.
     Unknown {
         op: i32,
     },
+}
+
+impl Request {
+    /// The opcode.
+    pub fn op(&self) -> i32 {
+        match self {
+            Request::Create(request) => request.op,
+            Request::Delete { .. } => op::DELETE,
+            Request::Exists { .. } => op::EXISTS,
+            Request::GetData { .. } => op::GET_DATA,
+            Request::SetData { .. } => op::SET_DATA,
+            Request::GetAcl { .. } => op::GET_ACL,
+            Request::SetAcl { .. } => op::SET_ACL,
+            Request::GetChildren { .. } => op::GET_CHILDREN,
+            Request::Sync { .. } => op::SYNC,
+            Request::Ping => op::PING,
+            Request::GetChildren2 { .. } => op::GET_CHILDREN2,
+            Request::Check { .. } => op::CHECK,
+            Request::Multi(_) => op::MULTI,
+            Request::Reconfig => op::RECONFIG,
+            Request::CheckWatches { .. } => op::CHECK_WATCHES,
+            Request::RemoveWatches { .. } => op::REMOVE_WATCHES,
+            Request::DeleteContainer { .. } => op::DELETE_CONTAINER,
+            Request::MultiRead(_) => op::MULTI_READ,
+            Request::Auth(_) => op::AUTH,
+            Request::SetWatches(_) => op::SET_WATCHES,
+            Request::Sasl { .. } => op::SASL,
+            Request::GetEphemerals { .. } => op::GET_EPHEMERALS,
+            Request::GetAllChildrenNumber { .. } => op::GET_ALL_CHILDREN_NUMBER,
+            Request::SetWatches2(_) => op::SET_WATCHES2,
+            Request::AddWatch { .. } => op::ADD_WATCH,
+            Request::WhoAmI => op::WHO_AM_I,
+            Request::CloseSession => op::CLOSE_SESSION,
+            Request::Unknown { op } => *op,
+        }
+    }
 }

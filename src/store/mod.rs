@@ -3,6 +3,10 @@
 //! Keys here are relative (`n/flink`, `s0123…`): each implementation puts its own prefix before them.
 //! One contract test suite (`tests/store_contract.rs`) runs against every implementation.
 
+pub mod embedded;
+pub mod etcd;
+pub mod faults;
+
 use std::fmt;
 
 use async_trait::async_trait;

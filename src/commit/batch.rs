@@ -1,0 +1,366 @@
+//! A batch: many requests in one transaction of independent sub-transactions, the groups.
+//!
+//! Requests that share a session, or a key that at least one of them writes, are one group: evaluated in order,
+//! their writes merged, sent as one sub-transaction. Groups succeed or fail independently.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::draft::{Asker, Draft, Effects, Overlay, Value, operation};
+use super::verdict::{Answer, Write, decide};
+use crate::store::{Compare, Limits, Op, OpResult, Txn, TxnResult};
+use crate::tree::key;
+use crate::tree::record::{ClaimRecord, GroupPast, LaneRecord, MAX_SLOTS, Past};
+use crate::tree::replica::Replica;
+
+/// A group that has failed this often claims its keys in its `else` branch: twice is bad luck between two
+/// servers, three times in a row is one of them being starved.
+pub const CLAIM_AFTER: u32 = 3;
+
+/// What a compare or an operation costs beside its key and value: protobuf tags, lengths and numbers, rounded up.
+const OVERHEAD: usize = 48;
+
+/// The part of the store's request limit that a batch may fill; the rest is room for the lane's record.
+const BYTES_SHARE: (usize, usize) = (7, 8);
+
+/// What becomes of a request that is offered to a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// It has the batch's next slot.
+    Taken,
+    /// Not in this batch: a key of it is in flight, or there is no room beside the others.
+    Deferred,
+    /// The batch has all the requests it may have.
+    Full,
+    /// It fits into no batch; says which limit, and which flag of etcd raises it.
+    TooLarge(String),
+}
+
+/// A lane as the next batch finds it.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneState {
+    pub server: u64,
+    pub lane: usize,
+    /// The server's lease, which carries lanes and claims.
+    pub lease: i64,
+    /// The lane's last number; its key's version is one above.
+    pub number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    compares: HashSet<Compare>,
+    writes: HashSet<Bytes>,
+    past: Vec<Past>,
+    fails: u32,
+}
+
+#[derive(Debug, Default)]
+struct KeyUse {
+    writer: Option<usize>,
+    readers: Vec<usize>,
+}
+
+/// Collects requests into a batch.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    replica: &'a Replica,
+    limits: Limits,
+    now: i64,
+    overlay: Overlay,
+    answers: Vec<Answer>,
+    /// Union-find: each slot's group, by the slot that leads it.
+    leader: Vec<usize>,
+    groups: HashMap<usize, Group>,
+    uses: HashMap<Bytes, KeyUse>,
+    sessions: HashMap<i64, usize>,
+    widest: usize,
+    bytes: usize,
+}
+
+/// A batch, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub number: u64,
+    pub id: u128,
+    /// By slot: the answer if the group takes effect, and the group.
+    pub answers: Vec<(Answer, usize)>,
+    /// For each group a key whose event shows that it took effect; `None`: it writes nothing.
+    pub witnesses: Vec<Option<Bytes>>,
+    /// Every key that the batch writes.
+    pub keys: HashSet<Bytes>,
+    pub txn: Txn,
+}
+
+/// What a batch's transaction came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// At this revision; whether each group took effect.
+    Applied { revision: i64, groups: Vec<bool> },
+    /// An earlier copy of the same bytes was applied, at this revision; the stream says which groups took effect.
+    AppliedBefore { revision: i64 },
+    /// The lane is not there, or holds somebody else's number: this server's lease has ended.
+    LaneLost,
+}
+
+impl<'a> Builder<'a> {
+    /// `now`: milliseconds since the Unix epoch.
+    pub fn new(replica: &'a Replica, limits: Limits, now: i64) -> Self {
+        Builder {
+            replica,
+            limits,
+            now,
+            overlay: Overlay::default(),
+            answers: Vec::new(),
+            leader: Vec::new(),
+            groups: HashMap::new(),
+            uses: HashMap::new(),
+            sessions: HashMap::new(),
+            widest: 0,
+            bytes: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// How many ephemerals one transaction may delete: each costs three deletes and its parent's put.
+    pub fn reap_limit(limits: Limits) -> usize {
+        (limits.txn_ops.saturating_sub(8) / 4).clamp(1, MAX_SLOTS)
+    }
+
+    /// Finds the request's verdict and takes it in, unless a key of it is `busy` or it has no room.
+    /// `fails`: how often its group failed before.
+    pub fn offer(&mut self, write: &Write, fails: u32, busy: impl Fn(&Bytes) -> bool) -> Offer {
+        let slot = self.answers.len();
+        if slot >= MAX_SLOTS {
+            return Offer::Full;
+        }
+        let (session, ids) = match write {
+            Write::Request { session, ids, .. } => (Some(*session), &ids[..]),
+            Write::Open { id, .. } | Write::Attach { id, .. } => (Some(*id), &[][..]),
+            Write::Expire { session, .. } | Write::Reap { session } => (Some(*session), &[][..]),
+            Write::Sweep { .. } | Write::Sync => (None, &[][..]),
+        };
+        let asker = Asker { session: session.unwrap_or(0), ids, now: self.now };
+        let mut draft = Draft::new(self.replica, &self.overlay, asker, slot as u16);
+        let answer = decide(&mut draft, write, Self::reap_limit(self.limits));
+        let effects = if answer.is_error() { draft.abandon() } else { draft.finish() };
+        let keys = effects.compares.iter().map(|c| &c.key).chain(effects.values.iter().map(|(key, _)| key));
+        if effects.defer || keys.clone().any(busy) {
+            return Offer::Deferred;
+        }
+        let joins = self.joins(session, &effects);
+        if let Some(reason) = self.no_room(&joins, &effects) {
+            return if self.is_empty() { Offer::TooLarge(reason) } else { Offer::Deferred };
+        }
+        self.take(slot, session, joins, effects, fails);
+        self.answers.push(answer);
+        Offer::Taken
+    }
+
+    /// The batch as one transaction on the lane. Ends the builder.
+    pub fn build(self, lane: LaneState, batch: u64, id: u128) -> Batch {
+        let mut leaders: Vec<usize> = self.groups.keys().copied().collect();
+        leaders.sort_unstable();
+        let place: HashMap<usize, usize> = leaders.iter().enumerate().map(|(at, leader)| (*leader, at)).collect();
+        let group_of: Vec<usize> = (0..self.leader.len()).map(|slot| place[&self.find(slot)]).collect();
+        let lane_key = key::lane(lane.server, lane.lane);
+        let number = lane.number + 1;
+        let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
+        let mut txns = Vec::with_capacity(leaders.len());
+        let mut witnesses = Vec::with_capacity(leaders.len());
+        let mut keys = HashSet::new();
+        for leader in leaders {
+            let Some(group) = self.groups.get(&leader) else { continue };
+            let witness = self.witness(group);
+            if let (Some(witness), false) = (&witness, group.past.is_empty()) {
+                record.past.push(GroupPast { witness: witness.clone(), changes: group.past.clone() });
+            }
+            txns.push(Op::Txn(self.group_txn(group, lane, leader as u16, batch)));
+            witnesses.push(witness);
+            keys.extend(group.writes.iter().cloned());
+        }
+        let mut then = vec![Op::Put { key: lane_key.clone(), value: record.encode(), lease: lane.lease }];
+        then.extend(txns);
+        let txn = Txn {
+            // The key's version counts its puts: the first made number 0.
+            compare: vec![Compare::version(lane_key.clone(), number as i64)],
+            then,
+            otherwise: vec![Op::Get { key: lane_key }],
+        };
+        let answers = self.answers.into_iter().zip(group_of).collect();
+        Batch { number, id, answers, witnesses, keys, txn }
+    }
+
+    fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64) -> Txn {
+        let mut compare: Vec<Compare> = group.compares.iter().cloned().collect();
+        compare.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let mut writes: Vec<&Bytes> = group.writes.iter().collect();
+        writes.sort_unstable();
+        let values = writes.iter().filter_map(|key| self.overlay.values.get(*key).map(|(value, _)| (*key, value)));
+        let then = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
+        let otherwise = if group.fails >= CLAIM_AFTER && !writes.is_empty() {
+            let value = ClaimRecord { keys: writes.into_iter().cloned().collect() }.encode();
+            vec![Op::Put { key: key::claim(lane.server, lane.lane, leader), value, lease: lane.lease }]
+        } else {
+            Vec::new()
+        };
+        Txn { compare, then, otherwise }
+    }
+
+    /// A key that the group's transaction changes for certain: one that it puts, or one that it deletes and has
+    /// compared to be there.
+    fn witness(&self, group: &Group) -> Option<Bytes> {
+        let put = group.writes.iter().find(|key| {
+            self.overlay.values.get(*key).is_some_and(|(value, _)| {
+                !matches!(
+                    value,
+                    Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None)
+                )
+            })
+        });
+        put.or_else(|| group.writes.iter().find(|key| self.exists(key))).cloned()
+    }
+
+    fn exists(&self, key: &Bytes) -> bool {
+        match key::parse(key) {
+            key::Parsed::Session(id) => self.replica.session(id).is_some(),
+            key::Parsed::Node(path) => self.replica.node(path).is_some_and(|node| node.mod_revision > 0),
+            _ => false,
+        }
+    }
+
+    fn find(&self, mut slot: usize) -> usize {
+        while self.leader[slot] != slot {
+            slot = self.leader[slot];
+        }
+        slot
+    }
+
+    /// The groups that the request ties together.
+    fn joins(&self, session: Option<i64>, effects: &Effects) -> HashSet<usize> {
+        let mut joins = HashSet::new();
+        let mut join = |slot: &usize| {
+            joins.insert(self.find(*slot));
+        };
+        if let Some(slot) = session.and_then(|session| self.sessions.get(&session)) {
+            join(slot);
+        }
+        for key in &effects.touched {
+            if let Some((_, slot)) = self.overlay.values.get(key) {
+                join(slot);
+            }
+        }
+        for (key, _) in &effects.values {
+            if let Some(used) = self.uses.get(key) {
+                used.readers.iter().chain(&used.writer).for_each(&mut join);
+            }
+        }
+        for compare in &effects.compares {
+            if let Some(slot) = self.uses.get(&compare.key).and_then(|used| used.writer.as_ref()) {
+                join(slot);
+            }
+        }
+        joins
+    }
+
+    fn no_room(&self, joins: &HashSet<usize>, effects: &Effects) -> Option<String> {
+        let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
+        let (compares, writes) =
+            joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));
+        let inner = (compares + effects.compares.len()).max(writes + effects.values.len());
+        let groups = self.groups.len() - joins.len() + 1;
+        let ops = 1 + groups + inner.max(self.widest);
+        if ops > self.limits.txn_ops {
+            return Some(format!(
+                "it needs {ops} operations in one transaction, the limit is {}: raise etcd's --max-txn-ops and zketcd's --etcd-max-txn-ops",
+                self.limits.txn_ops
+            ));
+        }
+        let bytes = self.bytes + size(effects);
+        let limit = self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0;
+        if bytes > limit {
+            return Some(format!(
+                "it needs {bytes} bytes in one request, the limit is {limit}: raise etcd's --max-request-bytes and zketcd's --etcd-max-request-bytes"
+            ));
+        }
+        None
+    }
+
+    fn take(&mut self, slot: usize, session: Option<i64>, joins: HashSet<usize>, effects: Effects, fails: u32) {
+        self.bytes += size(&effects);
+        let mut group = Group { fails, past: effects.past, ..Group::default() };
+        group.compares.extend(effects.compares.iter().cloned());
+        group.writes.extend(effects.values.iter().map(|(key, _)| key.clone()));
+        self.leader.push(slot);
+        for leader in joins {
+            if let Some(other) = self.groups.remove(&leader) {
+                group = merge(group, other);
+            }
+            self.leader[leader] = slot;
+        }
+        self.widest = self.widest.max(group.compares.len()).max(group.writes.len());
+        self.groups.insert(slot, group);
+        if let Some(session) = session {
+            self.sessions.insert(session, slot);
+        }
+        for compare in effects.compares {
+            let readers = &mut self.uses.entry(compare.key).or_default().readers;
+            if readers.last() != Some(&slot) {
+                readers.push(slot);
+            }
+        }
+        for (key, value) in effects.values {
+            self.uses.entry(key.clone()).or_default().writer = Some(slot);
+            self.overlay.values.insert(key, (value, slot));
+        }
+    }
+}
+
+impl Batch {
+    /// Reads the transaction's answer.
+    pub fn outcome(&self, result: &TxnResult) -> Outcome {
+        if result.succeeded {
+            let group = |result: &OpResult| matches!(result, OpResult::Txn { succeeded: true, .. });
+            let groups = result.results.iter().skip(1).map(group).collect();
+            return Outcome::Applied { revision: result.revision, groups };
+        }
+        let Some(OpResult::Get(Some(lane))) = result.results.first() else { return Outcome::LaneLost };
+        match LaneRecord::decode(lane.value.clone()) {
+            Ok(record) if record.number == self.number && record.batch_id == self.id => {
+                Outcome::AppliedBefore { revision: lane.mod_revision }
+            }
+            _ => Outcome::LaneLost,
+        }
+    }
+}
+
+fn merge(mut into: Group, other: Group) -> Group {
+    into.compares.extend(other.compares);
+    into.writes.extend(other.writes);
+    into.past.extend(other.past);
+    into.fails = into.fails.max(other.fails);
+    into
+}
+
+fn size(effects: &Effects) -> usize {
+    let compares: usize = effects.compares.iter().map(|compare| compare.key.len() + OVERHEAD).sum();
+    let values: usize = effects.values.iter().map(|(key, value)| key.len() + value_size(value) + OVERHEAD).sum();
+    let past: usize = effects.past.iter().map(|past| past.path.len() + OVERHEAD).sum();
+    compares + values + past
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::Node(Some(node)) => 64 + node.data.as_ref().map_or(0, Bytes::len),
+        Value::Acl(Some(acl)) => acl.list.iter().map(|acl| 12 + acl.id.scheme.len() + acl.id.id.len()).sum::<usize>(),
+        _ => 32,
+    }
+}

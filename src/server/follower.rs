@@ -1,0 +1,107 @@
+//! Follows the store's changes: a stream, resumed where it broke, and a new snapshot where history is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::lanes::Over;
+use super::shared::Shared;
+use crate::store::{Revision, StoreError};
+use crate::tree::replica::{ApplyError, Replica};
+
+/// First and longest pause before a broken stream is opened again: a store that restarts is away for seconds.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What is to be done next.
+enum Next {
+    Resume,
+    Snapshot,
+    End(Over),
+}
+
+pub async fn run(shared: Arc<Shared>) -> Over {
+    let mut pause = RETRY.0;
+    let mut applied = 0;
+    loop {
+        let next = match follow(&shared).await {
+            Next::Snapshot => snapshot(&shared).await,
+            next => next,
+        };
+        if let Next::End(over) = next {
+            return over;
+        }
+        let now = shared.take(|engine| engine.received_revision());
+        pause = if now > applied { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+        applied = now;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn follow(shared: &Shared) -> Next {
+    let from = shared.take(|engine| engine.received_revision() + 1);
+    let mut stream = match shared.store.changes(from).await {
+        Ok(stream) => stream,
+        Err(error) => return failed(&error),
+    };
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(revisions) => {
+                if let Err(next) = apply(shared, revisions) {
+                    return next;
+                }
+            }
+            Err(error) => return failed(&error),
+        }
+    }
+    Next::Resume
+}
+
+fn apply(shared: &Shared, revisions: Vec<Revision>) -> Result<(), Next> {
+    shared.with(|engine| engine.changed(revisions)).map_err(|error| match error {
+        ApplyError::Gap { .. } => {
+            tracing::warn!(%error, "taking a new snapshot");
+            Next::Snapshot
+        }
+        ApplyError::Bad(_) | ApplyError::Orphan(_) => {
+            tracing::error!(%error, "the replica cannot go on");
+            Next::End(Over::Damaged)
+        }
+    })
+}
+
+fn failed(error: &StoreError) -> Next {
+    match error {
+        StoreError::Compacted { .. } => {
+            tracing::warn!(%error, "taking a new snapshot");
+            Next::Snapshot
+        }
+        _ => {
+            tracing::warn!(%error, "the stream of changes broke; it is opened again");
+            Next::Resume
+        }
+    }
+}
+
+async fn snapshot(shared: &Shared) -> Next {
+    let replica = match shared.store.snapshot().await {
+        Ok(snapshot) => Replica::load(snapshot),
+        Err(error) => {
+            tracing::warn!(%error, "no snapshot");
+            return Next::Snapshot;
+        }
+    };
+    match replica {
+        Ok(replica) if replica.revision() < shared.take(|engine| engine.replica().revision()) => {
+            Next::End(Over::Restored)
+        }
+        Ok(replica) => {
+            shared.with(|engine| engine.resync(replica));
+            Next::Resume
+        }
+        Err(error) => {
+            tracing::error!(%error, "the snapshot cannot be read");
+            Next::End(Over::Damaged)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The lanes: each sends one batch at a time, until its outcome is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use crate::session::{LaneAnswer, Outgoing};
+use crate::store::StoreError;
+
+/// First and longest pause before the same batch is sent again: an etcd election takes about a second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Why a generation of tasks is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The server's lease and lanes are gone.
+    LaneLost,
+    /// The store answered with a revision below one that was applied: it was restored from a backup.
+    Restored,
+    /// The replica cannot go on.
+    Damaged,
+}
+
+/// Sends the lane's batches until the generation is over.
+pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
+    loop {
+        let id = match getrandom_u128() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "no random numbers");
+                return Over::Damaged;
+            }
+        };
+        let Some(outgoing) = shared.take(|engine| engine.take_batch(lane, id)) else {
+            shared.lane_work(lane).await;
+            continue;
+        };
+        let answer = send(&shared, &outgoing).await;
+        if let LaneAnswer::Result(result) = &answer
+            && result.revision < outgoing.applied
+        {
+            return Over::Restored;
+        }
+        let done = shared.with(|engine| match engine.answered_batch(lane, answer) {
+            Err(_) => Err(Over::LaneLost),
+            Ok(()) => engine.apply_backlog().map_err(|error| {
+                tracing::error!(%error, "the replica cannot go on");
+                Over::Damaged
+            }),
+        });
+        if let Err(over) = done {
+            return over;
+        }
+    }
+}
+
+/// The same bytes again and again, until the store says what became of them.
+async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
+    let mut pause = RETRY.0;
+    loop {
+        match shared.store.transact(outgoing.txn.clone()).await {
+            Ok(result) => return LaneAnswer::Result(result),
+            Err(StoreError::Unavailable(why)) => {
+                tracing::warn!(why, requests = outgoing.requests, "no answer to a batch; it is sent again");
+                shared.metrics.batches_resent.inc();
+            }
+            Err(StoreError::LeaseNotFound { .. }) => return LaneAnswer::LeaseGone,
+            Err(error) => return LaneAnswer::Rejected(error.to_string()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+
+fn getrandom_u128() -> Result<u128, getrandom::Error> {
+    Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
+}

@@ -1,0 +1,286 @@
+//! The server: what runs around the engine.
+//!
+//! - [`shared`]: the engine behind its mutex, and what wakes the tasks.
+//! - [`bootstrap`]: an identity, lanes, the first snapshot.
+//! - [`lanes`]: sends batches until their outcome is known.
+//! - [`follower`]: applies the store's changes.
+//! - [`leases`]: renews and revokes.
+//! - [`listener`], [`connection`]: clients.
+//! - [`four_letter`], [`admin`], [`stats`], [`view`]: what monitoring sees.
+
+pub mod admin;
+pub mod bootstrap;
+mod connection;
+mod dates;
+pub mod environment;
+mod follower;
+pub mod four_letter;
+mod lanes;
+mod leases;
+mod listener;
+pub mod shared;
+pub mod stats;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::bootstrap::StartError;
+use self::lanes::Over;
+use self::shared::Shared;
+use crate::config::{Config, StoreConfig};
+use crate::metrics::Metrics;
+use crate::session::{Engine, EngineConfig};
+use crate::store::{Identity, Store, StoreError};
+
+/// How often expiry and waiting writes are looked at: sessions end at most this much late.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Without a write of its own for this long a server writes nothing, on its lane: whoever sees it knows how far
+/// the stream is. A quarter of `--etcd-timeout`, at most this.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// How long `/readyz` waits for a commit.
+const READY: Duration = Duration::from_secs(5);
+
+/// How long a server that ends waits for the answers of what it took.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The pause before another try to begin anew.
+const BEGIN_RETRY: Duration = Duration::from_secs(1);
+
+/// Why the server could not start, or had to end: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address} (--listen): {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the data under the prefix is damaged; see the log")]
+    Damaged,
+}
+
+/// Serves until `shutdown`, then drains.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let listener = listener::bind(config.listen)
+        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let store = open(&config).await?;
+    Server::start(config, store, listener).await?.serve(shutdown).await
+}
+
+/// A server that has read its tree and serves nobody yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    identity: Identity,
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Server {
+    /// Begins on `store`: fails where it is away, or holds what cannot be served.
+    pub async fn start(config: Config, store: Arc<dyn Store>, listener: TcpListener) -> Result<Self, ServeError> {
+        let started = Instant::now();
+        let admin = match config.admin_listen {
+            Some(address) => Some(admin::bind(address).await?),
+            None => None,
+        };
+        let identity = store.identity().await.map_err(StartError::from)?;
+        for warning in &identity.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (me, replica) = bootstrap::begin(&store, &identity, config.lanes, None).await?;
+        let metrics = Arc::new(Metrics::new());
+        let engine_config = EngineConfig {
+            store_timeout_ms: config.etcd_timeout.as_millis() as u64,
+            limits: store.limits(),
+            lanes: config.lanes,
+            linearizable_reads: config.linearizable_reads,
+            super_digest: config.super_digest.as_ref().map(|digest| digest.reveal().to_owned()),
+            outstanding: config.connections.outstanding,
+        };
+        tracing::info!(
+            store = identity.description,
+            znodes = replica.len(),
+            revision = replica.revision(),
+            server = format_args!("{:016x}", me.server),
+            "the tree is read"
+        );
+        let engine = Engine::new(engine_config, metrics.clone(), me, replica, shared::now(started));
+        let shared = Arc::new(Shared::new(store, metrics, started, engine));
+        Ok(Server { config: Arc::new(config), shared, identity, listener, admin })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then answers what was taken and closes.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let Server { config, shared, identity, listener, admin } = self;
+        let _admin = admin.map(|admin| {
+            let pages = admin::Admin {
+                metrics: shared.metrics.clone(),
+                probe: Arc::new(view::Pages(shared.clone())),
+                draining: shutdown.clone(),
+            };
+            // It goes on while the server drains, and ends with it.
+            AbortOnDropHandle::new(tokio::spawn(admin::serve(admin, pages, CancellationToken::new())))
+        });
+        tracing::info!(address = %config.listen, "serving ZooKeeper clients");
+        let clients = listener::run(shared.clone(), config.clone(), listener, shutdown.clone());
+        let clients = AbortOnDropHandle::new(tokio::spawn(clients));
+        let core = Core { config, shared, identity };
+        let result = tokio::select! {
+            result = core.run() => result,
+            () = core.drained(&shutdown, clients) => Ok(()),
+        };
+        core.leave().await;
+        result
+    }
+}
+
+/// What goes on beside the clients' connections.
+struct Core {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    identity: Identity,
+}
+
+impl Core {
+    /// One generation after another; ends only where the data cannot be served any more.
+    async fn run(&self) -> Result<(), ServeError> {
+        loop {
+            match self.generation().await {
+                Over::Damaged => return Err(ServeError::Damaged),
+                over => self.begin_anew(over).await,
+            }
+        }
+    }
+
+    /// Waits for `shutdown`, then for the answers of what was taken.
+    async fn drained(&self, shutdown: &CancellationToken, clients: AbortOnDropHandle<()>) {
+        shutdown.cancelled().await;
+        tracing::info!("draining");
+        self.shared.with(Engine::drain);
+        if tokio::time::timeout(DRAIN, clients).await.is_err() {
+            tracing::warn!("some answers were not given in time");
+        }
+    }
+
+    /// The lanes go with their lease; sessions stay.
+    async fn leave(&self) {
+        let lease = self.shared.take(|engine| engine.identity().lease);
+        if tokio::time::timeout(READY, self.shared.store.lease_revoke(lease)).await.is_err() {
+            tracing::debug!("the server's lease was not revoked: it will expire");
+        }
+    }
+
+    /// Runs everything that goes on under one identity, until that is over.
+    async fn generation(&self) -> Over {
+        let mut tasks = JoinSet::new();
+        for lane in 0..self.config.lanes {
+            tasks.spawn(lanes::run(self.shared.clone(), lane));
+        }
+        tasks.spawn(follower::run(self.shared.clone()));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(leases::renew_sessions(self.shared.clone()));
+        helpers.spawn(leases::renew_server(self.shared.clone()));
+        helpers.spawn(leases::revoke(self.shared.clone()));
+        helpers.spawn(tick(self.shared.clone()));
+        helpers.spawn(sweep(self.shared.clone(), self.config.container_check_interval));
+        helpers.spawn(probe(self.shared.clone(), PROBE.min(self.config.etcd_timeout / 4)));
+        tokio::select! {
+            over = tasks.join_next() => match over {
+                Some(Ok(over)) => over,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a task of the server ended");
+                    Over::Damaged
+                }
+                None => Over::Damaged,
+            },
+            ended = helpers.join_next() => {
+                tracing::error!(?ended, "a task of the server ended");
+                Over::Damaged
+            }
+        }
+    }
+
+    /// A new identity and a new snapshot; every connection ends.
+    async fn begin_anew(&self, over: Over) {
+        tracing::warn!(?over, "beginning anew: all connections are closed");
+        let seen = self.shared.take(|engine| {
+            let revision = engine.replica().revision();
+            (revision, engine.replica().zxid(revision, 0) >> crate::tree::record::SLOT_BITS)
+        });
+        loop {
+            match bootstrap::begin(&self.shared.store, &self.identity, self.config.lanes, Some(seen)).await {
+                Ok((me, replica)) => {
+                    self.shared.with(|engine| engine.reset(me, replica));
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "cannot begin anew yet"),
+            }
+            tokio::time::sleep(BEGIN_RETRY).await;
+        }
+    }
+}
+
+async fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+    let store: Arc<dyn Store> = match &config.store {
+        StoreConfig::Memory => crate::store::embedded::Embedded::memory(),
+        StoreConfig::Embedded { data_dir } => crate::store::embedded::Embedded::open(data_dir)?,
+        StoreConfig::Etcd(etcd) => crate::store::etcd::Etcd::connect(etcd, config.txn_limits).await?,
+    };
+    Ok(store)
+}
+
+async fn tick(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        shared.with(Engine::tick);
+    }
+}
+
+async fn sweep(shared: Arc<Shared>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        shared.with(Engine::sweep);
+    }
+}
+
+async fn probe(shared: Arc<Shared>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        let (done, level) = oneshot::channel();
+        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64 {
+            shared.with(|engine| engine.sync(done));
+            // One probe at a time; a lane that is lost drops it.
+            let _ = level.await;
+        }
+    }
+}
+
+/// Whether a commit goes through now.
+pub(crate) async fn is_ready(shared: &Shared) -> Result<(), StoreError> {
+    let (done, committed) = oneshot::channel();
+    shared.with(|engine| engine.sync(done));
+    match tokio::time::timeout(READY, committed).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(StoreError::Unavailable(format!("no commit within {READY:?}"))),
+    }
+}

@@ -1,0 +1,70 @@
+//! What monitoring sees: the engine's state as the four-letter words and the admin pages show it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::admin::Probe;
+use super::four_letter::{self, Reads, Word};
+use super::shared::Shared;
+use super::stats::{Gauges, ServerView};
+use crate::config::Config;
+use crate::session::Engine;
+
+/// The answer to a four-letter word: `None` is no word at all, which ZooKeeper answers with nothing.
+pub fn answer(shared: &Shared, config: &Config, word: Option<Word>) -> String {
+    let Some(word) = word else { return String::new() };
+    if !config.four_letter_words.allows(word) {
+        return four_letter::refusal(word);
+    }
+    let view = shared.take(|engine| {
+        engine.count_word();
+        let view = view(engine, config, word);
+        match word {
+            Word::Srst => engine.reset_stats(),
+            Word::Crst => engine.reset_connection_stats(),
+            _ => {}
+        }
+        view
+    });
+    four_letter::render(word, &view)
+}
+
+fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
+    let mut view = ServerView {
+        serving: engine.is_serving(),
+        gauges: engine.gauges(),
+        conf: config.into(),
+        ..ServerView::default()
+    };
+    match word.reads() {
+        Reads::Connections => view.connections = engine.connection_views(),
+        Reads::WatchSummary => view.watches = engine.watch_summary(),
+        Reads::WatchesBySession => view.watches_by_session = engine.watches_by_session(),
+        Reads::WatchesByPath => view.watches_by_path = engine.watches_by_path(),
+        Reads::Dump => view.dump = engine.dump(),
+        Reads::Monitor => view.monitor = engine.monitor(),
+        Reads::Nothing => {}
+    }
+    view
+}
+
+/// What the admin pages ask of the server.
+#[derive(Debug)]
+pub struct Pages(pub Arc<Shared>);
+
+#[async_trait]
+impl Probe for Pages {
+    /// A server that answers this at all is alive: what ends it, ends the process.
+    fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        super::is_ready(&self.0).await.map_err(|error| error.to_string())
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.0.take(|engine| engine.gauges())
+    }
+}

@@ -1,0 +1,314 @@
+//! What goes to the store: batches on lanes, and what became of them.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::connection::{Pending, What};
+use super::engine::{ConnectionId, Engine, Purpose, Task};
+use super::outbox::CloseReason;
+use crate::commit::batch::{Batch, Builder, LaneState, Offer, Outcome};
+use crate::commit::verdict::{Answer, Write};
+use crate::jute::{ErrorCode, Reply, ReplyHeader};
+use crate::store::{Txn, TxnResult};
+use crate::tree::record::MAX_SLOTS;
+
+/// A commit lane: one batch in flight at a time.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Its last batch's number.
+    pub number: u64,
+    pub in_flight: Option<InFlight>,
+}
+
+/// A batch that the replica has not applied yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub batch: Batch,
+    /// By slot.
+    pub origins: Vec<Origin>,
+    pub outcome: Option<Outcome>,
+    pub sent: u64,
+}
+
+/// Whose request a slot holds.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Client(ConnectionId, Pending),
+    Task(Task),
+}
+
+/// A batch to be sent: these bytes, and no others, until the outcome is known.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub txn: Txn,
+    /// The revision that was applied here when the batch was built: an answer below it means that the store
+    /// went back in time.
+    pub applied: i64,
+    pub requests: usize,
+}
+
+/// What came of an [`Outgoing`].
+#[derive(Debug, Clone)]
+pub enum LaneAnswer {
+    Result(TxnResult),
+    /// The store refused the transaction as a whole, and will again.
+    Rejected(String),
+    /// A lease in it had ended, so nothing of it happened: that of a session about to begin.
+    LeaseGone,
+}
+
+/// The server must start anew under another identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneLost;
+
+impl Engine {
+    /// The next batch of an idle lane; `None`: nothing to do that could be done now.
+    pub fn take_batch(&mut self, lane: usize, id: u128) -> Option<Outgoing> {
+        let state = self.lanes.get(lane)?;
+        if state.in_flight.is_some() || (self.tasks.is_empty() && self.ready.is_empty()) {
+            return None;
+        }
+        let state = LaneState { server: self.identity.server, lane, lease: self.identity.lease, number: state.number };
+        let mut builder = Builder::new(&self.replica, self.config.limits, self.now.wall);
+        let mut origins = Vec::new();
+        let mut refused = Vec::new();
+        let (busy, claimed) = (&self.busy, &self.claimed);
+        let is_busy = |key: &Bytes| busy.contains_key(key) || claimed.contains_key(key);
+
+        let mut later = VecDeque::new();
+        while let Some(task) = self.tasks.pop_front() {
+            match builder.offer(&task.write, task.fails, is_busy) {
+                Offer::Taken => origins.push(Origin::Task(task)),
+                Offer::Deferred => later.push_back(task),
+                Offer::Full => {
+                    later.push_back(task);
+                    break;
+                }
+                Offer::TooLarge(reason) => refused.push((Origin::Task(task), reason)),
+            }
+        }
+        later.append(&mut self.tasks);
+        self.tasks = later;
+
+        let mut later = VecDeque::new();
+        while let Some(conn_id) = self.ready.pop_front() {
+            let Some(conn) = self.connections.get_mut(&conn_id) else { continue };
+            conn.ready = false;
+            let mut stays = false;
+            while let Some(pending) = conn.queue.front().filter(|pending| pending.is_write()) {
+                let write = write_of(pending, conn.session, conn.attached.unwrap_or(0));
+                match builder.offer(&write, pending.fails, is_busy) {
+                    Offer::Taken => {
+                        if let Some(pending) = conn.queue.pop_front() {
+                            if conn.in_flight == 0 {
+                                conn.write_since = Some(pending.received);
+                            }
+                            conn.in_flight += 1;
+                            origins.push(Origin::Client(conn_id, pending));
+                        }
+                    }
+                    Offer::Deferred | Offer::Full => {
+                        stays = true;
+                        break;
+                    }
+                    Offer::TooLarge(reason) => {
+                        if conn.in_flight > 0 {
+                            stays = true;
+                            break;
+                        }
+                        if let Some(pending) = conn.queue.pop_front() {
+                            refused.push((Origin::Client(conn_id, pending), reason));
+                        }
+                    }
+                }
+            }
+            if stays {
+                // While a batch of the connection is in flight, its answer makes it ready again.
+                if conn.in_flight == 0 {
+                    conn.ready = true;
+                    later.push_back(conn_id);
+                }
+            }
+            if builder.len() >= MAX_SLOTS {
+                break;
+            }
+        }
+        later.append(&mut self.ready);
+        self.ready = later;
+
+        let outgoing = if builder.is_empty() {
+            None
+        } else {
+            self.batches += 1;
+            let batch = builder.build(state, self.batches, id);
+            for key in &batch.keys {
+                *self.busy.entry(key.clone()).or_default() += 1;
+            }
+            let outgoing =
+                Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
+            let sent = self.now.mono;
+            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent });
+            Some(outgoing)
+        };
+        for (origin, reason) in refused {
+            self.refuse(origin, ErrorCode::BadArguments, &reason);
+        }
+        outgoing
+    }
+
+    /// The store's answer to the lane's batch.
+    pub fn answered_batch(&mut self, lane: usize, answer: LaneAnswer) -> Result<(), LaneLost> {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.as_mut()) else {
+            return Ok(());
+        };
+        self.metrics.batch_requests.observe(in_flight.origins.len() as f64);
+        self.metrics.commit_duration.observe(self.now.mono.saturating_sub(in_flight.sent) as f64 / 1e3);
+        match answer {
+            LaneAnswer::Rejected(reason) => {
+                self.reject(lane, &reason);
+                Ok(())
+            }
+            LaneAnswer::LeaseGone => {
+                self.lease_gone(lane);
+                Ok(())
+            }
+            LaneAnswer::Result(result) => match in_flight.batch.outcome(&result) {
+                Outcome::LaneLost => Err(LaneLost),
+                outcome => {
+                    in_flight.outcome = Some(outcome);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// The store refuses a whole transaction: nothing of it happened. Each of its requests is told so.
+    fn reject(&mut self, lane: usize, reason: &str) {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+        self.release_keys(&in_flight.batch.keys);
+        tracing::error!(reason, requests = in_flight.origins.len(), "the store refused a transaction");
+        for origin in in_flight.origins {
+            if let Origin::Client(conn, _) = &origin
+                && let Some(conn) = self.connections.get_mut(conn)
+            {
+                conn.in_flight = conn.in_flight.saturating_sub(1);
+            }
+            self.refuse(origin, ErrorCode::SystemError, reason);
+        }
+    }
+
+    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone.
+    fn lease_gone(&mut self, lane: usize) {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+        self.release_keys(&in_flight.batch.keys);
+        let mut rest = Vec::new();
+        for origin in in_flight.origins {
+            match origin {
+                Origin::Task(Task { write: Write::Open { .. }, purpose: Purpose::Handshake { conn, .. }, .. }) => {
+                    self.close(conn, CloseReason::StoreAway);
+                }
+                Origin::Client(id, pending) => {
+                    if let Some(conn) = self.connections.get_mut(&id) {
+                        conn.in_flight = conn.in_flight.saturating_sub(1);
+                    }
+                    rest.push(Origin::Client(id, pending));
+                }
+                Origin::Task(task) => rest.push(Origin::Task(task)),
+            }
+        }
+        self.put_back_ready(rest);
+    }
+
+    /// Puts requests back and lets their connections go on.
+    fn put_back_ready(&mut self, origins: Vec<Origin>) {
+        let clients = origins.iter().filter_map(|origin| match origin {
+            Origin::Client(conn, _) => Some(*conn),
+            Origin::Task(_) => None,
+        });
+        let clients: Vec<ConnectionId> = clients.collect();
+        self.put_back(origins);
+        for conn in clients {
+            self.advance(conn);
+        }
+    }
+
+    pub(super) fn release_keys(&mut self, keys: &HashSet<Bytes>) {
+        for key in keys {
+            if let Some(count) = self.busy.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.busy.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Answers a request that no transaction can hold.
+    fn refuse(&mut self, origin: Origin, code: ErrorCode, reason: &str) {
+        match origin {
+            Origin::Client(id, pending) => {
+                let zxid = self.replica.last_zxid();
+                if let Some(conn) = self.connections.get_mut(&id) {
+                    tracing::warn!(session = format_args!("{:#x}", conn.session), op = pending.op, reason, "request refused");
+                    conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
+                }
+                self.answered(id, &pending, zxid);
+                self.advance(id);
+            }
+            Origin::Task(task) => {
+                tracing::error!(reason, write = ?task.write, "the server's own write was refused");
+                if let Purpose::Handshake { conn, .. } = task.purpose {
+                    self.close(conn, CloseReason::StoreAway);
+                }
+            }
+        }
+    }
+
+    /// A group failed: its requests go back to the front of their queues, in order.
+    pub(super) fn put_back(&mut self, origins: Vec<Origin>) {
+        for origin in origins.into_iter().rev() {
+            match origin {
+                Origin::Client(id, mut pending) => {
+                    pending.fails += 1;
+                    if let Some(conn) = self.connections.get_mut(&id) {
+                        conn.queue.push_front(pending);
+                    }
+                }
+                Origin::Task(mut task) => {
+                    task.fails += 1;
+                    self.tasks.push_front(task);
+                }
+            }
+        }
+    }
+
+    /// The lane's batch was applied, but which groups took effect can never be told: its clients are cut off.
+    pub(super) fn outcome_unknown(&mut self, in_flight: InFlight) {
+        self.release_keys(&in_flight.batch.keys);
+        for origin in in_flight.origins {
+            match origin {
+                Origin::Client(conn, _) => self.close(conn, CloseReason::OutcomeUnknown),
+                Origin::Task(Task { purpose: Purpose::Handshake { conn, .. }, .. }) => {
+                    self.close(conn, CloseReason::OutcomeUnknown);
+                }
+                // What the server does on its own it can ask for again.
+                Origin::Task(task) => self.tasks.push_back(task),
+            }
+        }
+    }
+}
+
+fn write_of(pending: &Pending, session: i64, attached: i64) -> Write {
+    match &pending.what {
+        What::Request(request) => {
+            Write::Request { session, attached, ids: pending.ids.clone(), request: request.clone() }
+        }
+        What::Fence | What::Malformed(_) => Write::Sync,
+    }
+}
+
+/// Whether an answer says that a session is over, and leaves ephemerals for later.
+pub(super) fn leaves_more(answer: &Answer) -> bool {
+    matches!(answer, Answer::Ended { more: true })
+}

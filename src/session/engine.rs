@@ -1,0 +1,397 @@
+//! The engine's state, and the time's effect on it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::commit::Lane;
+use super::connection::Connection;
+use super::outbox::{CloseReason, Outbox};
+use crate::commit::verdict::Write;
+use crate::jute::Id;
+use crate::metrics::Metrics;
+use crate::server::stats::ServerStats;
+use crate::store::{Limits, Revision};
+use crate::tree::path::OwnerKind;
+use crate::tree::replica::Replica;
+use crate::tree::watches::Watches;
+
+/// The part of a session's timeout in which its client can notice that the connection is gone, before anybody
+/// else can be told that the session is: a tenth, at least [`MIN_MARGIN_MS`].
+const MARGIN_DIVISOR: u64 = 10;
+
+/// See [`MARGIN_DIVISOR`]: half a second is a round trip with a retransmission.
+const MIN_MARGIN_MS: u64 = 500;
+
+/// How long keys that another server claims are left out of batches, in milliseconds: some round trips to etcd.
+pub(super) const CLAIM_MS: u64 = 50;
+
+/// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
+const SWEEP_LIMIT: usize = 10_000;
+
+/// A session's lease is renewed this many times in its timeout, so that one lost renewal costs nothing.
+pub const RENEWALS_PER_TIMEOUT: u64 = 4;
+
+/// Numbers a server's connections, and its watchers.
+pub type ConnectionId = u64;
+
+/// The time, as the engine is told it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back.
+    pub mono: u64,
+    /// Milliseconds since the Unix epoch.
+    pub wall: i64,
+}
+
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// How long a write may wait for the store, in milliseconds; the same for how old reads may become.
+    pub store_timeout_ms: u64,
+    pub limits: Limits,
+    pub lanes: usize,
+    /// Every read waits for what the store has at its arrival.
+    pub linearizable_reads: bool,
+    /// `user:base64(sha1(user:password))` of the super user.
+    pub super_digest: Option<String>,
+    /// Requests of one connection that may wait.
+    pub outstanding: usize,
+}
+
+/// A running server, as its lanes know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerIdentity {
+    /// Random, drawn at each start.
+    pub server: u64,
+    /// The lease that its lanes live on.
+    pub lease: i64,
+}
+
+/// A session that this server holds: the last attach was its own.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// `None` between two connections of the client.
+    pub conn: Option<ConnectionId>,
+    /// The revision of the attach.
+    pub attached: i64,
+    pub timeout_ms: u64,
+    /// When the client was last heard.
+    pub heard: u64,
+    /// Until when the lease is known to last, less the margin.
+    pub safe_until: u64,
+    pub next_renewal: u64,
+    /// Its end is under way.
+    pub ending: bool,
+}
+
+/// A write of the server's own.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub write: Write,
+    pub purpose: Purpose,
+    pub fails: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A connection's handshake; `lease_safe_until` as in [`Held`].
+    Handshake { conn: ConnectionId, renewed_at: u64 },
+    Expire(i64),
+    Reap(i64),
+    Sweep,
+    Sync(Option<oneshot::Sender<()>>),
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) config: EngineConfig,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) now: Now,
+    pub(super) identity: ServerIdentity,
+    pub(super) replica: Replica,
+    pub(super) watches: Watches,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    next_connection: ConnectionId,
+    pub(super) held: HashMap<i64, Held>,
+    /// Connections whose next request is a write that waits for a batch.
+    pub(super) ready: VecDeque<ConnectionId>,
+    pub(super) tasks: VecDeque<Task>,
+    pub(super) reaping: HashSet<i64>,
+    /// Connections whose closeSession waits for the last ephemeral to go.
+    pub(super) closing: Vec<ConnectionId>,
+    pub(super) lanes: Vec<Lane>,
+    /// Batches ever built under this identity.
+    pub(super) batches: u64,
+    /// Keys written by batches in flight.
+    pub(super) busy: HashMap<Bytes, usize>,
+    /// Keys that other servers claim, and until when.
+    pub(super) claimed: HashMap<Bytes, u64>,
+    /// Revisions that came and are not applied yet.
+    pub(super) backlog: VecDeque<Revision>,
+    /// Leases of sessions that this server ended.
+    pub(super) revocations: Vec<i64>,
+    /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
+    /// applied.
+    pub(super) contact: u64,
+    draining: bool,
+    pub(super) stats: ServerStats,
+}
+
+impl Engine {
+    /// `replica`: a snapshot's, taken under this identity.
+    pub fn new(
+        config: EngineConfig,
+        metrics: Arc<Metrics>,
+        identity: ServerIdentity,
+        replica: Replica,
+        now: Now,
+    ) -> Self {
+        let lanes = (0..config.lanes).map(|_| Lane::default()).collect();
+        let mut engine = Engine {
+            config,
+            metrics,
+            now,
+            identity,
+            replica,
+            watches: Watches::new(),
+            connections: HashMap::new(),
+            next_connection: 1,
+            held: HashMap::new(),
+            ready: VecDeque::new(),
+            tasks: VecDeque::new(),
+            reaping: HashSet::new(),
+            closing: Vec::new(),
+            lanes,
+            batches: 0,
+            busy: HashMap::new(),
+            claimed: HashMap::new(),
+            backlog: VecDeque::new(),
+            revocations: Vec::new(),
+            contact: now.mono,
+            draining: false,
+            stats: ServerStats::default(),
+        };
+        engine.reap_orphans();
+        engine
+    }
+
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    pub fn identity(&self) -> ServerIdentity {
+        self.identity
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// A new connection that has sent its connect request. It holds no session yet.
+    pub fn connect(&mut self, outbox: Arc<Outbox>, peer: std::net::SocketAddr, read_only_byte: bool) -> ConnectionId {
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let ids: Arc<[Id]> = crate::tree::acl::connection_ids(peer.ip()).into();
+        self.connections.insert(id, Connection::new(outbox, peer, ids, read_only_byte, self.now));
+        id
+    }
+
+    /// Begins or attaches the connection's session, by `write`. `renewed_at`: when the lease was last asked for
+    /// and confirmed; 0: never.
+    pub fn handshake(&mut self, conn: ConnectionId, write: Write, renewed_at: u64) {
+        if self.draining {
+            self.close(conn, CloseReason::Shutdown);
+            return;
+        }
+        self.task(write, Purpose::Handshake { conn, renewed_at });
+    }
+
+    /// A write without effect: `done` hears when all that the store had before is applied here.
+    pub fn sync(&mut self, done: oneshot::Sender<()>) {
+        self.task(Write::Sync, Purpose::Sync(Some(done)));
+    }
+
+    pub(super) fn task(&mut self, write: Write, purpose: Purpose) {
+        self.tasks.push_back(Task { write, purpose, fails: 0 });
+    }
+
+    /// Until when a session may be told that it lives, if its lease was confirmed by an answer to what was sent
+    /// at `renewed_at`.
+    pub(super) fn safe_until(renewed_at: u64, timeout_ms: u64) -> u64 {
+        let margin = (timeout_ms / MARGIN_DIVISOR).max(MIN_MARGIN_MS);
+        renewed_at + timeout_ms.saturating_sub(margin)
+    }
+
+    /// Sessions whose leases are to be renewed now.
+    pub fn due_renewals(&mut self) -> Vec<i64> {
+        let now = self.now.mono;
+        let mut due = Vec::new();
+        for (id, held) in &mut self.held {
+            if held.next_renewal <= now && !held.ending {
+                held.next_renewal = now + held.timeout_ms / RENEWALS_PER_TIMEOUT;
+                due.push(*id);
+            }
+        }
+        due
+    }
+
+    /// The store confirmed a session's lease, asked at `asked`.
+    pub fn renewed(&mut self, session: i64, asked: u64) {
+        if let Some(held) = self.held.get_mut(&session) {
+            held.safe_until = held.safe_until.max(Self::safe_until(asked, held.timeout_ms));
+        }
+    }
+
+    /// A renewal failed without an answer: it is asked again `after` milliseconds.
+    pub fn renew_again(&mut self, session: i64, after: u64) {
+        let now = self.now.mono;
+        if let Some(held) = self.held.get_mut(&session) {
+            held.next_renewal = held.next_renewal.min(now + after);
+        }
+    }
+
+    /// Whether a lane could build a batch.
+    pub fn has_work(&self) -> bool {
+        !self.tasks.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Milliseconds since the replica was last known to be level with the store.
+    pub fn staleness(&self) -> u64 {
+        self.now.mono.saturating_sub(self.contact)
+    }
+
+    /// Leases to be revoked: their sessions were ended here.
+    pub fn has_revocations(&self) -> bool {
+        !self.revocations.is_empty()
+    }
+
+    /// Takes them.
+    pub fn take_revocations(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.revocations)
+    }
+
+    /// What time alone brings about: expiry, doubtful leases, writes that waited too long.
+    pub fn tick(&mut self) {
+        let now = self.now.mono;
+        self.claimed.retain(|_, until| *until > now);
+        let mut expired = Vec::new();
+        let mut doubtful = Vec::new();
+        for (id, held) in &mut self.held {
+            if held.ending {
+                continue;
+            }
+            if now.saturating_sub(held.heard) >= held.timeout_ms {
+                held.ending = true;
+                expired.push((*id, held.attached, held.conn));
+            } else if now >= held.safe_until
+                && let Some(conn) = held.conn
+            {
+                doubtful.push(conn);
+            }
+        }
+        for (session, attached, conn) in expired {
+            if let Some(conn) = conn {
+                self.close(conn, CloseReason::Silent);
+            }
+            self.task(Write::Expire { session, attached }, Purpose::Expire(session));
+        }
+        for conn in doubtful {
+            self.close(conn, CloseReason::LeaseUncertain);
+        }
+        self.close_waiting_too_long();
+    }
+
+    fn close_waiting_too_long(&mut self) {
+        let limit = self.config.store_timeout_ms;
+        let now = self.now.mono;
+        let away = now.saturating_sub(self.contact) > limit;
+        let late = |conn: &Connection| conn.oldest_write().is_some_and(|since| now.saturating_sub(since) > limit);
+        let close: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, conn)| away || late(conn)).map(|(id, _)| *id).collect();
+        for conn in close {
+            self.close(conn, CloseReason::StoreAway);
+        }
+    }
+
+    /// Looks for empty containers and expired TTL nodes, as `ContainerManager` does.
+    pub fn sweep(&mut self) {
+        let now = self.now.wall;
+        let due = |node: &&crate::tree::replica::Node| {
+            node.child_count() == 0
+                && match OwnerKind::of(node.owner) {
+                    OwnerKind::Container => node.created() > 0,
+                    OwnerKind::Ttl(ttl) => now.saturating_sub(node.mtime) > ttl,
+                    OwnerKind::Session(_) | OwnerKind::None => false,
+                }
+        };
+        let paths: Vec<String> =
+            self.replica.transient().filter(due).take(SWEEP_LIMIT).map(|node| node.path().to_owned()).collect();
+        for path in paths {
+            self.task(Write::Sweep { path }, Purpose::Sweep);
+        }
+    }
+
+    /// Ephemerals whose session ended while nobody watched.
+    pub(super) fn reap_orphans(&mut self) {
+        let orphans: Vec<i64> =
+            self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
+        for session in orphans {
+            self.reap(session);
+        }
+    }
+
+    pub(super) fn reap(&mut self, session: i64) {
+        if self.reaping.insert(session) {
+            self.task(Write::Reap { session }, Purpose::Reap(session));
+        }
+    }
+
+    /// Takes no new sessions and no new requests; what was taken is answered, then connections close.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let idle: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, conn)| conn.is_idle()).map(|(id, _)| *id).collect();
+        for conn in idle {
+            self.close(conn, CloseReason::Shutdown);
+        }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Nothing is left to be answered.
+    pub fn is_drained(&self) -> bool {
+        self.connections.is_empty() && self.lanes.iter().all(|lane| lane.in_flight.is_none())
+    }
+
+    /// Ends every connection and forgets what was in flight: this server goes on under a new identity, from a
+    /// new snapshot. Sessions live on in the store; their clients come back.
+    pub fn reset(&mut self, identity: ServerIdentity, replica: Replica) {
+        let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for conn in all {
+            self.close(conn, CloseReason::ServerReset);
+            self.forget(conn);
+        }
+        self.held.clear();
+        self.ready.clear();
+        self.tasks.clear();
+        self.reaping.clear();
+        self.closing.clear();
+        self.busy.clear();
+        self.claimed.clear();
+        self.backlog.clear();
+        self.batches = 0;
+        self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
+        self.identity = identity;
+        self.replica = replica;
+        self.contact = self.now.mono;
+        self.reap_orphans();
+    }
+}

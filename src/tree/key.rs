@@ -1,0 +1,94 @@
+//! The store's keys: `n<path>`, `c<path>`, `a<path>`, `s<id>`, `l<server>/<k>`, `l<server>/w…` and `meta`.
+
+use bytes::Bytes;
+
+/// The key of [`super::record::MetaRecord`].
+pub const META: &[u8] = b"meta";
+
+pub fn node(path: &str) -> Bytes {
+    join("n", path)
+}
+
+pub fn children(path: &str) -> Bytes {
+    join("c", path)
+}
+
+pub fn acl(path: &str) -> Bytes {
+    join("a", path)
+}
+
+pub fn session(id: i64) -> Bytes {
+    Bytes::from(format!("s{id:016x}"))
+}
+
+pub fn lane(server: u64, lane: usize) -> Bytes {
+    Bytes::from(format!("l{server:016x}/{lane}"))
+}
+
+pub fn claim(server: u64, lane: usize, slot: u16) -> Bytes {
+    Bytes::from(format!("l{server:016x}/w{lane}.{slot}"))
+}
+
+/// What a key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    Node(&'a str),
+    Children(&'a str),
+    Acl(&'a str),
+    Session(i64),
+    Lane { server: u64, lane: usize },
+    Claim { server: u64 },
+    Meta,
+    /// Not one of ours.
+    Foreign,
+}
+
+pub fn parse(key: &[u8]) -> Parsed<'_> {
+    if key == META {
+        return Parsed::Meta;
+    }
+    let Ok(text) = std::str::from_utf8(key) else { return Parsed::Foreign };
+    let Some(first) = text.as_bytes().first() else { return Parsed::Foreign };
+    let parsed = text.get(1..).and_then(|rest| match first {
+        b'n' if rest.starts_with('/') => Some(Parsed::Node(rest)),
+        b'c' if rest.starts_with('/') => Some(Parsed::Children(rest)),
+        b'a' if rest.starts_with('/') => Some(Parsed::Acl(rest)),
+        b's' => i64::from_str_radix(rest, 16).ok().map(Parsed::Session),
+        b'l' => {
+            let (server, rest) = rest.split_once('/')?;
+            let server = u64::from_str_radix(server, 16).ok()?;
+            match rest.strip_prefix('w') {
+                Some(_) => Some(Parsed::Claim { server }),
+                None => rest.parse().ok().map(|lane| Parsed::Lane { server, lane }),
+            }
+        }
+        _ => None,
+    });
+    parsed.unwrap_or(Parsed::Foreign)
+}
+
+fn join(kind: &str, path: &str) -> Bytes {
+    let mut key = String::with_capacity(1 + path.len());
+    key.push_str(kind);
+    key.push_str(path);
+    Bytes::from(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_parsed_to_what_made_it() {
+        assert_eq!(parse(&node("/a")), Parsed::Node("/a"));
+        assert_eq!(parse(&children("/")), Parsed::Children("/"));
+        assert_eq!(parse(&acl("/a/b")), Parsed::Acl("/a/b"));
+        assert_eq!(parse(&session(0x1f)), Parsed::Session(0x1f));
+        assert_eq!(parse(&lane(9, 3)), Parsed::Lane { server: 9, lane: 3 });
+        assert_eq!(parse(&claim(9, 3, 1)), Parsed::Claim { server: 9 });
+        assert_eq!(parse(META), Parsed::Meta);
+        for foreign in [&b""[..], b"n", b"nothing", b"s", b"l/0", b"\xff", b"x/a"] {
+            assert_eq!(parse(foreign), Parsed::Foreign, "{foreign:?}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The replica: znodes, stats, ACL checks, watches. Pure and deterministic: no clock, no socket, no task.
+
+pub mod acl;
+pub mod key;
+pub mod path;
+pub mod record;
+pub mod replica;
+pub mod watches;

@@ -1,0 +1,712 @@
+//! The replica: the whole znode tree of the prefix in memory, with its sessions, lanes and zxid bases.
+//!
+//! It changes in one way only: [`Replica::apply`] with the store's revisions, in order. Deterministic: no clock,
+//! no socket, no task.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+use super::key::{self, Parsed};
+use super::path;
+use super::record::{
+    AclRecord, BadRecord, Born, ChangeKind, ChildRecord, ClaimRecord, LaneRecord, MetaRecord, NodeRecord, Place,
+    SLOT_BITS, SessionRecord,
+};
+use crate::jute::{Acl, Stat};
+use crate::store::{Change as StoreChange, KeyValue, Revision, Snapshot};
+
+/// Why a replica cannot go on from where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Bad(#[from] BadRecord),
+    #[error("the node {0} has no parent: the data under the prefix is damaged")]
+    Orphan(String),
+    /// The stream lost something: a new snapshot is needed.
+    #[error("the stream lost batches of lane {lane} of server {server:016x}: {expected} was due, {found} came")]
+    Gap { server: u64, lane: usize, expected: u64, found: u64 },
+}
+
+/// A znode.
+#[derive(Debug)]
+pub struct Node {
+    path: Box<str>,
+    pub data: Option<Box<[u8]>>,
+    pub czxid: i64,
+    pub mzxid: i64,
+    pub ctime: i64,
+    pub mtime: i64,
+    pub version: i32,
+    pub owner: i64,
+    /// Of the key `n<path>`; 0 for a node that exists without its key.
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    /// This node's place among its parent's children.
+    sibling: u32,
+    children: Option<Box<Children>>,
+    acl: Option<Box<NodeAcl>>,
+}
+
+impl Node {
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Children ever created: the counter of sequential names.
+    pub fn created(&self) -> i32 {
+        self.children.as_ref().map_or(0, |c| c.created)
+    }
+
+    /// Of the key `c<path>`; 0 where there is none.
+    pub fn children_revision(&self) -> i64 {
+        self.children.as_ref().map_or(0, |c| c.mod_revision)
+    }
+
+    pub fn child_count(&self) -> usize {
+        self.children.as_ref().map_or(0, |c| c.ids.len())
+    }
+
+    pub fn pzxid(&self) -> i64 {
+        match &self.children {
+            Some(children) if children.mod_revision > 0 => children.pzxid,
+            _ => self.czxid,
+        }
+    }
+
+    /// `None`: open to all, the default.
+    pub fn acl(&self) -> Option<&Arc<[Acl]>> {
+        self.acl.as_ref().map(|a| &a.list)
+    }
+
+    pub fn aversion(&self) -> i32 {
+        self.acl.as_ref().map_or(0, |a| a.aversion)
+    }
+
+    /// Of the key `a<path>`; 0 where there is none.
+    pub fn acl_revision(&self) -> i64 {
+        self.acl.as_ref().map_or(0, |a| a.mod_revision)
+    }
+
+    pub fn data_length(&self) -> usize {
+        self.data.as_ref().map_or(0, |d| d.len())
+    }
+
+    /// As `DataNode.copyStat` computes it.
+    pub fn stat(&self) -> Stat {
+        let count = self.child_count() as i32;
+        Stat {
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            ctime: self.ctime,
+            mtime: self.mtime,
+            version: self.version,
+            cversion: cversion(self.created(), count),
+            aversion: self.aversion(),
+            ephemeral_owner: super::path::shown_owner(self.owner),
+            data_length: self.data_length() as i32,
+            num_children: count,
+            pzxid: self.pzxid(),
+        }
+    }
+}
+
+/// ZooKeeper shows creations and deletions of children, and stores the creations.
+pub fn cversion(created: i32, count: i32) -> i32 {
+    created.wrapping_mul(2).wrapping_sub(count)
+}
+
+#[derive(Debug, Default)]
+struct Children {
+    created: i32,
+    pzxid: i64,
+    mod_revision: i64,
+    ids: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct NodeAcl {
+    list: Arc<[Acl]>,
+    aversion: i32,
+    mod_revision: i64,
+}
+
+/// A live session, as its record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    pub record: SessionRecord,
+    pub mod_revision: i64,
+}
+
+/// A change of one znode, in the order in which watchers hear of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub place: Place,
+    pub kind: ChangeKind,
+    pub path: String,
+}
+
+/// What one revision did, beyond the new state.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub revision: i64,
+    /// By (slot, index).
+    pub changes: Vec<Change>,
+    /// ACLs of nodes that are gone, for the events about them; `None`: open.
+    pub gone_acls: HashMap<String, Option<Arc<[Acl]>>>,
+    /// Sessions attached (their record's new revision) or ended (`None`).
+    pub sessions: Vec<(i64, Option<i64>)>,
+    pub lane: Option<(u64, usize, LaneRecord)>,
+    pub claims: Vec<(u64, ClaimRecord)>,
+}
+
+#[derive(Debug)]
+pub struct Replica {
+    nodes: Vec<Option<Node>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    sessions: HashMap<i64, Session>,
+    ephemerals: HashMap<i64, HashSet<u32>>,
+    /// Container and TTL nodes: what the sweeper looks at.
+    transient: HashSet<u32>,
+    lanes: HashMap<(u64, usize), u64>,
+    meta: Option<(MetaRecord, i64)>,
+    revision: i64,
+    last_zxid: i64,
+    data_bytes: u64,
+}
+
+impl Default for Replica {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Replica {
+    /// An empty tree: the nodes that exist without keys, as `DataTree` begins.
+    pub fn new() -> Self {
+        let mut replica = Replica {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            sessions: HashMap::new(),
+            ephemerals: HashMap::new(),
+            transient: HashSet::new(),
+            lanes: HashMap::new(),
+            meta: None,
+            revision: 0,
+            last_zxid: 0,
+            data_bytes: 0,
+        };
+        for reserved in path::RESERVED {
+            replica.seed(reserved);
+        }
+        replica
+    }
+
+    /// The tree of a snapshot.
+    pub fn load(snapshot: Snapshot) -> Result<Self, ApplyError> {
+        let mut replica = Replica::new();
+        let mut rest = Vec::new();
+        let mut nodes = Vec::new();
+        for entry in snapshot.entries {
+            match key::parse(&entry.key) {
+                Parsed::Meta => replica.put_meta(&entry)?,
+                Parsed::Node(_) => nodes.push(entry),
+                _ => rest.push(entry),
+            }
+        }
+        // A parent's path is a prefix of its children's, so it comes first.
+        nodes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let mut last = 0;
+        for entry in nodes {
+            last = last.max(entry.mod_revision);
+            if let Parsed::Node(path) = key::parse(&entry.key) {
+                replica.put_node(path, &entry)?;
+            }
+        }
+        let mut last_slots = (0, 0);
+        for entry in rest {
+            last = last.max(entry.mod_revision);
+            match key::parse(&entry.key) {
+                Parsed::Children(path) => replica.put_children(path, &entry)?,
+                Parsed::Acl(path) => replica.put_acl(path, &entry)?,
+                Parsed::Session(id) => replica.put_session(id, &entry)?,
+                Parsed::Lane { server, lane } => {
+                    let record = LaneRecord::decode(entry.value)?;
+                    last_slots = last_slots.max((entry.mod_revision, record.slots));
+                    replica.lanes.insert((server, lane), record.number);
+                }
+                Parsed::Claim { .. } | Parsed::Meta | Parsed::Node(_) | Parsed::Foreign => {}
+            }
+        }
+        let slots = if last_slots.0 == last { last_slots.1 } else { 0 };
+        replica.revision = snapshot.revision;
+        replica.last_zxid = if last == 0 { 0 } else { replica.zxid(last, slots.saturating_sub(1)) };
+        Ok(replica)
+    }
+
+    /// Takes one revision, newer than any before.
+    pub fn apply(&mut self, revision: &Revision) -> Result<Applied, ApplyError> {
+        assert!(revision.revision > self.revision, "a store's revisions come in order, each once");
+        let mut applied = Applied { revision: revision.revision, ..Applied::default() };
+        let lane = self.take_lane(revision, &mut applied)?;
+        let mut deleted = Vec::new();
+        let mut put = Vec::new();
+        let mut rest = Vec::new();
+        for change in &revision.changes {
+            match (change, key::parse(change.key())) {
+                (StoreChange::Delete { .. }, Parsed::Node(path)) => deleted.push(path),
+                (StoreChange::Put(kv), Parsed::Node(path)) => put.push((path, kv)),
+                (_, parsed) => rest.push((parsed, change)),
+            }
+        }
+        // Children go before their parents, and come after them.
+        deleted.sort_unstable_by_key(|path| std::cmp::Reverse(path.len()));
+        put.sort_unstable_by_key(|(path, _)| path.len());
+        for path in deleted {
+            self.note_gone(path, &mut applied);
+            self.remove(path);
+        }
+        for (path, kv) in put {
+            if let Some(change) = self.put_node_change(path, kv, &mut applied)? {
+                applied.changes.push(change);
+            }
+        }
+        for (parsed, change) in rest {
+            match (parsed, change) {
+                (Parsed::Children(path), StoreChange::Put(kv)) => self.put_children(path, kv)?,
+                (Parsed::Acl(path), StoreChange::Put(kv)) => self.put_acl(path, kv)?,
+                (Parsed::Acl(path), StoreChange::Delete { .. }) => self.drop_acl(path),
+                (Parsed::Session(id), StoreChange::Put(kv)) => {
+                    self.put_session(id, kv)?;
+                    applied.sessions.push((id, Some(kv.mod_revision)));
+                }
+                (Parsed::Session(id), StoreChange::Delete { .. }) => {
+                    self.sessions.remove(&id);
+                    applied.sessions.push((id, None));
+                }
+                (Parsed::Claim { server }, StoreChange::Put(kv)) => {
+                    applied.claims.push((server, ClaimRecord::decode(kv.value.clone())?));
+                }
+                (Parsed::Lane { server, lane }, StoreChange::Delete { .. }) => {
+                    self.lanes.remove(&(server, lane));
+                }
+                (Parsed::Meta, StoreChange::Put(kv)) => self.put_meta(kv)?,
+                _ => {}
+            }
+        }
+        if let Some((_, _, record)) = &lane {
+            add_past(record, revision, &mut applied.changes);
+        }
+        applied.changes.sort_by_key(|change| change.place);
+        let slots = lane.as_ref().map_or(0, |(_, _, record)| record.slots);
+        applied.lane = lane;
+        self.revision = revision.revision;
+        self.last_zxid = self.zxid(revision.revision, slots.saturating_sub(1));
+        Ok(applied)
+    }
+
+    /// What watchers of `self` must hear when `new` takes its place (after a compaction): paths in byte order,
+    /// deletions last and children before parents.
+    pub fn difference(&self, new: &Replica) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut deleted = Vec::new();
+        let mut push = |kind, path: &str| {
+            changes.push(Change { place: Place::default(), kind, path: path.to_owned() });
+        };
+        for node in new.iter() {
+            match self.node(&node.path) {
+                None => push(ChangeKind::Created, &node.path),
+                Some(old) if old.czxid != node.czxid => {
+                    push(ChangeKind::Deleted, &node.path);
+                    push(ChangeKind::Created, &node.path);
+                }
+                Some(old) if old.mod_revision != node.mod_revision => push(ChangeKind::DataChanged, &node.path),
+                Some(_) => {}
+            }
+        }
+        for node in self.iter() {
+            if new.node(&node.path).is_none() {
+                deleted.push(Change { place: Place::default(), kind: ChangeKind::Deleted, path: node.path.to_string() });
+            }
+        }
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        deleted.sort_by(|a, b| b.path.cmp(&a.path));
+        changes.extend(deleted);
+        changes
+    }
+
+    /// Nodes of both whose child record differs: their child watches fire after a [`Replica::difference`], even
+    /// where the same children are there again.
+    pub fn children_changed(&self, new: &Replica) -> Vec<String> {
+        let differs = |node: &&Node| {
+            let old = self.node(&node.path);
+            old.is_some_and(|old| old.czxid == node.czxid && old.children_revision() != node.children_revision())
+        };
+        new.iter().filter(differs).map(|node| node.path.to_string()).collect()
+    }
+
+    pub fn node(&self, path: &str) -> Option<&Node> {
+        self.id(path).and_then(|id| self.get(id))
+    }
+
+    /// Names of the node's children, in no particular order (ZooKeeper's is that of a hash set).
+    pub fn children<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a str> {
+        let ids = node.children.as_ref().map_or(&[][..], |c| &c.ids[..]);
+        ids.iter().filter_map(|id| self.get(*id)).map(|child| path::name(&child.path))
+    }
+
+    /// All nodes below, the node itself not counted (`getAllChildrenNumber`).
+    pub fn descendants(&self, node: &Node) -> usize {
+        let ids = node.children.as_ref().map_or(&[][..], |c| &c.ids[..]);
+        let mut stack: Vec<u32> = ids.to_vec();
+        let mut count = 0;
+        while let Some(id) = stack.pop() {
+            count += 1;
+            if let Some(children) = self.get(id).and_then(|n| n.children.as_ref()) {
+                stack.extend_from_slice(&children.ids);
+            }
+        }
+        count
+    }
+
+    pub fn session(&self, id: i64) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = (i64, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Paths of a session's ephemerals, in no particular order.
+    pub fn ephemerals(&self, session: i64) -> impl Iterator<Item = &str> {
+        let ids = self.ephemerals.get(&session).into_iter().flatten();
+        ids.filter_map(|id| self.get(*id)).map(|node| &*node.path)
+    }
+
+    /// Sessions that own ephemerals.
+    pub fn owners(&self) -> impl Iterator<Item = i64> + '_ {
+        self.ephemerals.keys().copied()
+    }
+
+    /// Container and TTL nodes.
+    pub fn transient(&self) -> impl Iterator<Item = &Node> {
+        self.transient.iter().filter_map(|id| self.get(*id))
+    }
+
+    /// Every node, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().flatten()
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn ephemeral_count(&self) -> usize {
+        self.ephemerals.values().map(HashSet::len).sum()
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes of paths and data, as `DataTree.approximateDataSize` counts.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// The last revision applied.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The zxid of this prefix's last change: what reads carry.
+    pub fn last_zxid(&self) -> i64 {
+        self.last_zxid
+    }
+
+    pub fn lane_number(&self, server: u64, lane: usize) -> Option<u64> {
+        self.lanes.get(&(server, lane)).copied()
+    }
+
+    pub fn meta(&self) -> Option<&(MetaRecord, i64)> {
+        self.meta.as_ref()
+    }
+
+    /// `(base + revision) << 12 | slot`.
+    pub fn zxid(&self, revision: i64, slot: u16) -> i64 {
+        let bases = self.meta.as_ref().map_or(&[][..], |(meta, _)| &meta.bases[..]);
+        let base = bases.iter().rev().find(|(from, _)| *from <= revision).map_or(0, |(_, base)| *base);
+        base.wrapping_add(revision) << SLOT_BITS | i64::from(slot)
+    }
+
+    /// The revision part of a zxid, with this prefix's current base taken off.
+    pub fn revision_of(&self, zxid: i64) -> i64 {
+        let base = self.meta.as_ref().and_then(|(meta, _)| meta.bases.last()).map_or(0, |(_, base)| *base);
+        (zxid >> SLOT_BITS) - base
+    }
+
+    fn get(&self, id: u32) -> Option<&Node> {
+        self.nodes.get(id as usize).and_then(Option::as_ref)
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut Node> {
+        self.nodes.get_mut(id as usize).and_then(Option::as_mut)
+    }
+
+    fn id(&self, path: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(path);
+        let same = |id: &u32| self.get(*id).is_some_and(|node| &*node.path == path);
+        self.index.find(hash, same).copied()
+    }
+
+    fn seed(&mut self, path: &str) {
+        let node = Node {
+            path: path.into(),
+            data: Some(Box::default()),
+            czxid: 0,
+            mzxid: 0,
+            ctime: 0,
+            mtime: 0,
+            version: 0,
+            owner: 0,
+            create_revision: 0,
+            mod_revision: 0,
+            sibling: 0,
+            children: None,
+            acl: None,
+        };
+        let parent = path::parent(path).and_then(|parent| self.id(parent));
+        self.insert(node, parent);
+        if path == path::CONFIG {
+            self.seed_config_acl();
+        }
+    }
+
+    /// `DataTree.addConfigNode`: world may read, and the ACL's version is -1.
+    fn seed_config_acl(&mut self) {
+        let list: Arc<[Acl]> = super::acl::read_only().into();
+        if let Some(node) = self.id(path::CONFIG).and_then(|id| self.get_mut(id)) {
+            node.acl = Some(Box::new(NodeAcl { list, aversion: -1, mod_revision: 0 }));
+        }
+    }
+
+    fn insert(&mut self, mut node: Node, parent: Option<u32>) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(None);
+            (self.nodes.len() - 1) as u32
+        });
+        if let Some(parent) = parent.and_then(|parent| self.get_mut(parent)) {
+            let ids = &mut parent.children.get_or_insert_default().ids;
+            node.sibling = ids.len() as u32;
+            ids.push(id);
+        }
+        self.data_bytes += (node.path.len() + node.data_length()) as u64;
+        match path::OwnerKind::of(node.owner) {
+            path::OwnerKind::Session(session) => {
+                self.ephemerals.entry(session).or_default().insert(id);
+            }
+            path::OwnerKind::Container | path::OwnerKind::Ttl(_) => {
+                self.transient.insert(id);
+            }
+            path::OwnerKind::None => {}
+        }
+        let hash = self.hasher.hash_one(&*node.path);
+        self.nodes[id as usize] = Some(node);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        let rehash = |id: &u32| nodes[*id as usize].as_ref().map_or(0, |n| hasher.hash_one(&*n.path));
+        self.index.insert_unique(hash, id, rehash);
+        id
+    }
+
+    fn remove(&mut self, path: &str) {
+        let Some(id) = self.id(path) else { return };
+        let hash = self.hasher.hash_one(path);
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        let Some(node) = self.nodes[id as usize].take() else { return };
+        self.free.push(id);
+        self.data_bytes = self.data_bytes.saturating_sub((node.path.len() + node.data_length()) as u64);
+        if let path::OwnerKind::Session(session) = path::OwnerKind::of(node.owner)
+            && let Some(ids) = self.ephemerals.get_mut(&session)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+        self.transient.remove(&id);
+        let parent = path::parent(path).and_then(|parent| self.id(parent));
+        let moved = parent.and_then(|parent| self.get_mut(parent)).and_then(|parent| {
+            let ids = &mut parent.children.as_mut()?.ids;
+            ids.swap_remove(node.sibling as usize);
+            ids.get(node.sibling as usize).copied()
+        });
+        if let Some(moved) = moved.and_then(|moved| self.get_mut(moved)) {
+            moved.sibling = node.sibling;
+        }
+    }
+
+    /// The new state of `n<path>`; the czxid of what it made, where it made a new node.
+    fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<(NodeRecord, bool), ApplyError> {
+        let record = NodeRecord::decode(kv.value.clone())?;
+        let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
+        let czxid = match record.born {
+            Born::Here(place) => self.zxid(kv.mod_revision, place.slot),
+            Born::At(czxid) => czxid,
+        };
+        let data: Option<Box<[u8]>> = record.data.as_deref().map(Into::into);
+        let old = self.id(path);
+        let same = old.filter(|id| self.get(*id).is_some_and(|node| node.czxid == czxid));
+        if let Some(id) = same {
+            let grown = data.as_ref().map_or(0, |d| d.len()) as u64;
+            if let Some(node) = self.get_mut(id) {
+                let shrunk = node.data_length() as u64;
+                node.data = data;
+                node.mzxid = mzxid;
+                node.mtime = record.mtime;
+                node.version = record.version;
+                node.create_revision = kv.create_revision;
+                node.mod_revision = kv.mod_revision;
+                self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
+            }
+            return Ok((record, false));
+        }
+        if old.is_some() {
+            self.remove(path);
+        }
+        let parent = path::parent(path).map(|parent| self.id(parent));
+        if parent == Some(None) {
+            return Err(ApplyError::Orphan(path.to_owned()));
+        }
+        let node = Node {
+            path: path.into(),
+            data,
+            czxid,
+            mzxid,
+            ctime: record.ctime,
+            mtime: record.mtime,
+            version: record.version,
+            owner: record.owner,
+            create_revision: kv.create_revision,
+            mod_revision: kv.mod_revision,
+            sibling: 0,
+            children: None,
+            acl: None,
+        };
+        self.insert(node, parent.flatten());
+        Ok((record, true))
+    }
+
+    /// The change that the record itself still shows. Earlier ones of the same revision are in the lane's record.
+    fn put_node_change(
+        &mut self,
+        path: &str,
+        kv: &KeyValue,
+        applied: &mut Applied,
+    ) -> Result<Option<Change>, ApplyError> {
+        if self.node(path).is_some_and(|node| node.create_revision != 0) {
+            let acl = self.node(path).and_then(Node::acl).cloned();
+            applied.gone_acls.insert(path.to_owned(), acl);
+        }
+        let (record, _) = self.put_node(path, kv)?;
+        let place = record.stamp.place;
+        let kind = if record.born == Born::Here(place) { ChangeKind::Created } else { ChangeKind::DataChanged };
+        Ok(Some(Change { place, kind, path: path.to_owned() }))
+    }
+
+    fn put_children(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
+        let record = ChildRecord::decode(kv.value.clone())?;
+        let pzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
+        if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
+            let children = node.children.get_or_insert_default();
+            children.created = record.created;
+            children.pzxid = pzxid;
+            children.mod_revision = kv.mod_revision;
+        }
+        Ok(())
+    }
+
+    fn put_acl(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
+        let record = AclRecord::decode(kv.value.clone())?;
+        if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
+            let list = record.list.into();
+            node.acl = Some(Box::new(NodeAcl { list, aversion: record.aversion, mod_revision: kv.mod_revision }));
+        }
+        Ok(())
+    }
+
+    fn drop_acl(&mut self, path: &str) {
+        if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
+            node.acl = None;
+        }
+    }
+
+    fn put_session(&mut self, id: i64, kv: &KeyValue) -> Result<(), ApplyError> {
+        let record = SessionRecord::decode(kv.value.clone())?;
+        self.sessions.insert(id, Session { record, mod_revision: kv.mod_revision });
+        Ok(())
+    }
+
+    fn put_meta(&mut self, kv: &KeyValue) -> Result<(), ApplyError> {
+        self.meta = Some((MetaRecord::decode(kv.value.clone())?, kv.mod_revision));
+        Ok(())
+    }
+
+    fn note_gone(&self, path: &str, applied: &mut Applied) {
+        if let Some(node) = self.node(path) {
+            applied.gone_acls.insert(path.to_owned(), node.acl().cloned());
+        }
+    }
+
+    fn take_lane(
+        &mut self,
+        revision: &Revision,
+        _applied: &mut Applied,
+    ) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
+        for change in &revision.changes {
+            let (StoreChange::Put(kv), Parsed::Lane { server, lane }) = (change, key::parse(change.key())) else {
+                continue;
+            };
+            let record = LaneRecord::decode(kv.value.clone())?;
+            let found = record.number;
+            if let Some(last) = self.lanes.insert((server, lane), found)
+                && found != last + 1
+            {
+                return Err(ApplyError::Gap { server, lane, expected: last + 1, found });
+            }
+            // Several lanes in one revision: their creation, which has no past.
+            if found > 0 {
+                return Ok(Some((server, lane, record)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Adds what the records cannot show any more, for the groups that took effect.
+fn add_past(record: &LaneRecord, revision: &Revision, changes: &mut Vec<Change>) {
+    if record.past.is_empty() {
+        return;
+    }
+    let keys: HashSet<&Bytes> = revision.changes.iter().map(StoreChange::key).collect();
+    for group in record.past.iter().filter(|group| keys.contains(&group.witness)) {
+        changes.extend(group.changes.iter().map(|past| Change {
+            place: past.place,
+            kind: past.kind,
+            path: past.path.clone(),
+        }));
+    }
+}
