@@ -20,7 +20,8 @@ impl Engine {
             connections: self.connections.len() as u64,
             outstanding: outstanding as u64,
             uptime: Duration::from_millis(self.now.mono),
-            znodes: self.replica.len() as u64,
+            // ZooKeeper counts the root twice: as `/` and as the empty path.
+            znodes: self.replica.len() as u64 + 1,
             watches: self.watches.counts().total as u64,
             ephemerals: self.replica.ephemeral_count() as u64,
             data_bytes: self.replica.data_bytes(),
