@@ -162,12 +162,18 @@ impl Engine {
                 Incoming::Malformed(header, code) => (header, What::Malformed(code)),
             };
             if draining {
-                self.close(id, CloseReason::Shutdown);
+                // What was taken is still to be answered, the rest is for another server.
+                if conn.is_idle() {
+                    self.close(id, CloseReason::Shutdown);
+                }
                 return true;
             }
             let ids = conn.ids.clone();
             let pending = Pending { xid: header.xid, op: header.op, what, ids, received: now.mono, fails: 0 };
-            if linearizable && !pending.is_write() && (conn.in_flight > 0 || conn.queue.back().is_none_or(Pending::is_write)) {
+            if linearizable
+                && !pending.is_write()
+                && (conn.in_flight > 0 || conn.queue.back().is_none_or(Pending::is_write))
+            {
                 let ids = conn.ids.clone();
                 conn.queue.push_back(Pending { xid: 0, op: 0, what: What::Fence, ids, received: now.mono, fails: 0 });
             }

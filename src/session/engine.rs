@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::server::stats::ServerStats;
 use crate::store::{Limits, Revision};
 use crate::tree::path::OwnerKind;
-use crate::tree::replica::Replica;
+use crate::tree::replica::{ApplyError, Replica};
 use crate::tree::watches::Watches;
 
 /// The part of a session's timeout in which its client can notice that the connection is gone, before anybody
@@ -30,6 +30,10 @@ pub(super) const CLAIM_MS: u64 = 50;
 
 /// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
 const SWEEP_LIMIT: usize = 10_000;
+
+/// How long after a batch's answer its revision may take to come through the stream, in milliseconds, before the
+/// stream is taken to have lost it: a watch lags by milliseconds, and a snapshot is dear.
+const LOST_AFTER_MS: u64 = 5_000;
 
 /// A session's lease is renewed this many times in its timeout, so that one lost renewal costs nothing.
 pub const RENEWALS_PER_TIMEOUT: u64 = 4;
@@ -97,7 +101,10 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A connection's handshake; `lease_safe_until` as in [`Held`].
-    Handshake { conn: ConnectionId, renewed_at: u64 },
+    Handshake {
+        conn: ConnectionId,
+        renewed_at: u64,
+    },
     Expire(i64),
     Reap(i64),
     Sweep,
@@ -135,6 +142,8 @@ pub struct Engine {
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
     /// applied.
     pub(super) contact: u64,
+    /// What the stream was found to have lost.
+    pub(super) lost: Option<ApplyError>,
     draining: bool,
     pub(super) stats: ServerStats,
 }
@@ -170,6 +179,7 @@ impl Engine {
             backlog: VecDeque::new(),
             revocations: Vec::new(),
             contact: now.mono,
+            lost: None,
             draining: false,
             stats: ServerStats::default(),
         };
@@ -282,19 +292,23 @@ impl Engine {
         self.claimed.retain(|_, until| *until > now);
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
-        for (id, held) in &mut self.held {
+        self.held.retain(|id, held| {
             if held.ending {
-                continue;
+                return true;
             }
             if now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
-            } else if now >= held.safe_until
-                && let Some(conn) = held.conn
-            {
-                doubtful.push(conn);
+                return true;
             }
-        }
+            // Cut off from the store, this server cannot hear whether the client has gone on elsewhere, nor serve it
+            // where it comes back: from here on the lease alone ends the session.
+            let safe = now < held.safe_until;
+            if !safe {
+                doubtful.extend(held.conn);
+            }
+            safe
+        });
         for (session, attached, conn) in expired {
             if let Some(conn) = conn {
                 self.close(conn, CloseReason::Silent);
@@ -305,6 +319,20 @@ impl Engine {
             self.close(conn, CloseReason::LeaseUncertain);
         }
         self.close_waiting_too_long();
+        self.miss_answered();
+    }
+
+    /// A batch whose answer came long ago, and whose revision the stream has not brought.
+    fn miss_answered(&mut self) {
+        let now = self.now.mono;
+        let missing = self.lanes.iter().enumerate().find_map(|(lane, state)| {
+            let batch = state.in_flight.as_ref()?;
+            let revision = batch.known_revision().filter(|_| now.saturating_sub(batch.answered) > LOST_AFTER_MS)?;
+            Some(ApplyError::Missed { lane, revision })
+        });
+        if self.lost.is_none() {
+            self.lost = missing;
+        }
     }
 
     fn close_waiting_too_long(&mut self) {
@@ -339,8 +367,7 @@ impl Engine {
 
     /// Ephemerals whose session ended while nobody watched.
     pub(super) fn reap_orphans(&mut self) {
-        let orphans: Vec<i64> =
-            self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
+        let orphans: Vec<i64> = self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
         for session in orphans {
             self.reap(session);
         }
@@ -387,6 +414,7 @@ impl Engine {
         self.busy.clear();
         self.claimed.clear();
         self.backlog.clear();
+        self.lost = None;
         self.batches = 0;
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;
