@@ -181,9 +181,9 @@ impl<'a> Draft<'a> {
     /// The session lives, and is this connection's: its record is the one of the connection's own attach.
     pub fn session(&mut self, id: i64, attached: i64) -> Result<(), ErrorCode> {
         let key = key::session(id);
-        if let Some(Value::Session(_)) = self.known(&key) {
-            // Its end, earlier in this batch.
-            return Err(ErrorCode::SessionExpired);
+        if let Some(Value::Session(record)) = self.known(&key) {
+            // Its end, or an attach elsewhere, earlier in this batch.
+            return Err(if record.is_some() { ErrorCode::SessionMoved } else { ErrorCode::SessionExpired });
         }
         let found = self.replica.session(id).map(|session| session.mod_revision);
         self.compare(Compare::mod_revision(key, found.unwrap_or(0)));

@@ -202,7 +202,7 @@ impl Core {
         helpers.spawn(tick(self.shared.clone()));
         helpers.spawn(sweep(self.shared.clone(), self.config.container_check_interval));
         helpers.spawn(probe(self.shared.clone(), PROBE.min(self.config.etcd_timeout / 4)));
-        tokio::select! {
+        let over = tokio::select! {
             over = tasks.join_next() => match over {
                 Some(Ok(over)) => over,
                 Some(Err(error)) => {
@@ -215,7 +215,10 @@ impl Core {
                 tracing::error!(?ended, "a task of the server ended");
                 Over::Damaged
             }
-        }
+        };
+        // None of them may touch the engine after it has begun anew.
+        tokio::join!(tasks.shutdown(), helpers.shutdown());
+        over
     }
 
     /// A new identity and a new snapshot; every connection ends.

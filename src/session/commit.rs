@@ -29,6 +29,18 @@ pub(super) struct InFlight {
     pub origins: Vec<Origin>,
     pub outcome: Option<Outcome>,
     pub sent: u64,
+    /// When the outcome came.
+    pub answered: u64,
+}
+
+impl InFlight {
+    /// The revision at which it was applied, where the answer has told.
+    pub fn known_revision(&self) -> Option<i64> {
+        match self.outcome {
+            Some(Outcome::Applied { revision, .. } | Outcome::AppliedBefore { revision }) => Some(revision),
+            Some(Outcome::LaneLost) | None => None,
+        }
+    }
 }
 
 /// Whose request a slot holds.
@@ -56,6 +68,9 @@ pub enum LaneAnswer {
     Rejected(String),
     /// A lease in it had ended, so nothing of it happened: that of a session about to begin.
     LeaseGone,
+    /// The store refuses, after an earlier copy may have been applied: only the end of the lane makes sure that no
+    /// copy will be.
+    Unknown,
 }
 
 /// The server must start anew under another identity.
@@ -148,7 +163,7 @@ impl Engine {
             let outgoing =
                 Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
             let sent = self.now.mono;
-            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent });
+            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent, answered: 0 });
             Some(outgoing)
         };
         for (origin, reason) in refused {
@@ -170,12 +185,14 @@ impl Engine {
                 Ok(())
             }
             LaneAnswer::LeaseGone => self.lease_gone(lane),
+            LaneAnswer::Unknown => Err(LaneLost),
             LaneAnswer::Result(result) => {
                 self.store_revision = self.store_revision.max(result.revision);
                 match in_flight.batch.outcome(&result) {
                     Outcome::LaneLost => Err(LaneLost),
                     outcome => {
                         in_flight.outcome = Some(outcome);
+                        in_flight.answered = self.now.mono;
                         Ok(())
                     }
                 }

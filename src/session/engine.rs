@@ -35,6 +35,10 @@ const AWAY_MS: u64 = 1_500;
 /// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
 const SWEEP_LIMIT: usize = 10_000;
 
+/// How long after a batch's answer its revision may take to come through the stream, in milliseconds, before the
+/// stream is taken to have lost it: a watch lags by milliseconds, and a snapshot is dear.
+const LOST_AFTER_MS: u64 = 5_000;
+
 /// A session's lease is renewed this many times in its timeout, so that one lost renewal costs nothing.
 pub const RENEWALS_PER_TIMEOUT: u64 = 4;
 
@@ -137,8 +141,6 @@ pub struct Engine {
     pub(super) claimed: HashMap<Bytes, u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
-    /// Why the replica cannot take the next revision: it waits for a snapshot.
-    pub(super) broken: Option<ApplyError>,
     /// The newest revision that the store has told of.
     pub(super) store_revision: i64,
     /// The store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
@@ -148,6 +150,8 @@ pub struct Engine {
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
     /// applied.
     pub(super) contact: u64,
+    /// What the stream was found to have lost.
+    pub(super) lost: Option<ApplyError>,
     draining: bool,
     pub(super) stats: ServerStats,
 }
@@ -181,11 +185,11 @@ impl Engine {
             busy: HashMap::new(),
             claimed: HashMap::new(),
             backlog: VecDeque::new(),
-            broken: None,
             store_revision: 0,
             away: false,
             revocations: Vec::new(),
             contact: now.mono,
+            lost: None,
             draining: false,
             stats: ServerStats::default(),
         };
@@ -305,19 +309,23 @@ impl Engine {
         self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
-        for (id, held) in &mut self.held {
+        self.held.retain(|id, held| {
             if held.ending {
-                continue;
+                return true;
             }
             if !self.away && now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
-            } else if now >= held.safe_until
-                && let Some(conn) = held.conn
-            {
-                doubtful.push(conn);
+                return true;
             }
-        }
+            // Cut off from the store, this server cannot hear whether the client has gone on elsewhere, nor serve it
+            // where it comes back: from here on the lease alone ends the session.
+            let safe = now < held.safe_until;
+            if !safe {
+                doubtful.extend(held.conn);
+            }
+            safe
+        });
         for (session, attached, conn) in expired {
             if let Some(conn) = conn {
                 self.close(conn, CloseReason::Silent);
@@ -328,6 +336,20 @@ impl Engine {
             self.close(conn, CloseReason::LeaseUncertain);
         }
         self.close_waiting_too_long();
+        self.miss_answered();
+    }
+
+    /// A batch whose answer came long ago, and whose revision the stream has not brought.
+    fn miss_answered(&mut self) {
+        let now = self.now.mono;
+        let missing = self.lanes.iter().enumerate().find_map(|(lane, state)| {
+            let batch = state.in_flight.as_ref()?;
+            let revision = batch.known_revision().filter(|_| now.saturating_sub(batch.answered) > LOST_AFTER_MS)?;
+            Some(ApplyError::Missed { lane, revision })
+        });
+        if self.lost.is_none() {
+            self.lost = missing;
+        }
     }
 
     /// When the store is back, every session has its whole timeout again, as after an election of ZooKeeper's: its
@@ -421,7 +443,7 @@ impl Engine {
         self.busy.clear();
         self.claimed.clear();
         self.backlog.clear();
-        self.broken = None;
+        self.lost = None;
         self.batches = 0;
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;

@@ -29,6 +29,16 @@ pub enum ApplyError {
     /// The stream lost something: a new snapshot is needed.
     #[error("the stream lost batches of lane {lane} of server {server:016x}: {expected} was due, {found} came")]
     Gap { server: u64, lane: usize, expected: u64, found: u64 },
+    /// The same, seen by the batch's own server.
+    #[error("the stream left out revision {revision}, which held a batch of this server's lane {lane}")]
+    Missed { lane: usize, revision: i64 },
+}
+
+impl ApplyError {
+    /// Whether the stream lost something, so that a new snapshot mends it.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, ApplyError::Gap { .. } | ApplyError::Missed { .. })
+    }
 }
 
 /// A znode.
@@ -439,6 +449,11 @@ impl Replica {
         self.last_zxid
     }
 
+    /// `zxid` was shown here before: the last one is never below it. A snapshot does not show its last deletions.
+    pub fn seen_zxid(&mut self, zxid: i64) {
+        self.last_zxid = self.last_zxid.max(zxid);
+    }
+
     pub fn lane_number(&self, server: u64, lane: usize) -> Option<u64> {
         self.lanes.get(&(server, lane)).copied()
     }
@@ -659,7 +674,13 @@ impl Replica {
     }
 
     fn put_meta(&mut self, kv: &KeyValue) -> Result<(), ApplyError> {
-        self.meta = Some((MetaRecord::decode(kv.value.clone())?, kv.mod_revision));
+        let mut meta = MetaRecord::decode(kv.value.clone())?;
+        // The last base counts from this very put, whose revision its writer could not know: the revisions just
+        // before it may hold batches of servers that had not seen it.
+        if let Some((from, _)) = meta.bases.last_mut() {
+            *from = (*from).max(kv.mod_revision);
+        }
+        self.meta = Some((meta, kv.mod_revision));
         Ok(())
     }
 
