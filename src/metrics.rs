@@ -17,8 +17,8 @@ use prometheus::{
 pub use summary::Summary;
 
 use crate::server::environment::{self, Memory};
-use crate::session::CloseReason;
 use crate::server::stats::{Gauges, MonitorValue, OP_NAMES};
+use crate::session::CloseReason;
 
 /// Opcodes lie between these two (`OpCode.closeSession`, `OpCode.whoAmI`).
 const LEAST_OP: i32 = -11;

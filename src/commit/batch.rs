@@ -224,10 +224,7 @@ impl<'a> Builder<'a> {
     fn witness(&self, group: &Group) -> Option<Bytes> {
         let put = group.writes.iter().find(|key| {
             self.overlay.values.get(*key).is_some_and(|(value, _)| {
-                !matches!(
-                    value,
-                    Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None)
-                )
+                !matches!(value, Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None))
             })
         });
         put.or_else(|| group.writes.iter().find(|key| self.exists(key))).cloned()

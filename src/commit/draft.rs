@@ -3,7 +3,7 @@
 //! Reads see the request's own writes, then those of the batch's earlier requests, then the replica. What is read
 //! from the replica becomes a compare; what is read from the batch ties the request to the group that wrote it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +12,7 @@ use crate::jute::{Acl, ErrorCode, Id, Perms, Stat};
 use crate::store::{Compare, Op};
 use crate::tree::acl;
 use crate::tree::key;
-use crate::tree::record::{
-    AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp,
-};
+use crate::tree::record::{AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp};
 use crate::tree::replica::{Replica, cversion};
 
 /// A zxid of the batch under way, whose revision is not known yet: negative, with the slot in it.
@@ -183,9 +181,9 @@ impl<'a> Draft<'a> {
     /// The session lives, and is this connection's: its record is the one of the connection's own attach.
     pub fn session(&mut self, id: i64, attached: i64) -> Result<(), ErrorCode> {
         let key = key::session(id);
-        if let Some(Value::Session(_)) = self.known(&key) {
-            // Its end, earlier in this batch.
-            return Err(ErrorCode::SessionExpired);
+        if let Some(Value::Session(record)) = self.known(&key) {
+            // Its end, or an attach elsewhere, earlier in this batch.
+            return Err(if record.is_some() { ErrorCode::SessionMoved } else { ErrorCode::SessionExpired });
         }
         let found = self.replica.session(id).map(|session| session.mod_revision);
         self.compare(Compare::mod_revision(key, found.unwrap_or(0)));
@@ -357,21 +355,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Paths of the session's ephemerals, the batch's included.
-    pub fn ephemerals(&self, session: i64) -> Vec<String> {
-        let mut paths: Vec<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
+    pub fn ephemerals(&self, session: i64) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
         for (key, (value, _)) in &self.overlay.values {
             let key::Parsed::Node(path) = key::parse(key) else { continue };
             match value {
-                Value::Node(Some(node)) if node.view.owner == session => {
-                    if !paths.iter().any(|known| known == path) {
-                        paths.push(path.to_owned());
-                    }
-                }
-                Value::Node(None) => paths.retain(|known| known != path),
-                _ => {}
-            }
+                Value::Node(Some(node)) if node.view.owner == session => paths.insert(path.to_owned()),
+                Value::Node(_) => paths.remove(path),
+                _ => continue,
+            };
         }
-        paths.sort_unstable();
         paths
     }
 
@@ -464,10 +457,9 @@ pub fn operation(key: &Bytes, value: &Value, server: u64, batch: u64) -> Op {
         Value::Children(Some(children)) => {
             put(ChildRecord { stamp: stamp(children.place), created: children.view.created }.encode(), 0)
         }
-        Value::Acl(Some(acl)) => put(
-            AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(),
-            0,
-        ),
+        Value::Acl(Some(acl)) => {
+            put(AclRecord { stamp: stamp(acl.place), aversion: acl.aversion, list: acl.list.to_vec() }.encode(), 0)
+        }
         Value::Session(Some(record)) => {
             let lease = match key::parse(key) {
                 key::Parsed::Session(id) => id,

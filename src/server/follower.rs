@@ -8,10 +8,10 @@ use futures::StreamExt;
 use super::lanes::Over;
 use super::shared::Shared;
 use crate::store::{Revision, StoreError};
-use crate::tree::replica::{ApplyError, Replica};
+use crate::tree::replica::Replica;
 
-/// The pause before a broken stream is opened again.
-const RETRY: Duration = Duration::from_millis(100);
+/// First and longest pause before a broken stream is opened again: a store that restarts is away for seconds.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What is to be done next.
 enum Next {
@@ -21,47 +21,62 @@ enum Next {
 }
 
 pub async fn run(shared: Arc<Shared>) -> Over {
+    let mut pause = RETRY.0;
+    let mut applied = 0;
     loop {
         let next = match follow(&shared).await {
             Next::Snapshot => snapshot(&shared).await,
             next => next,
         };
-        match next {
-            Next::End(over) => return over,
-            Next::Resume | Next::Snapshot => tokio::time::sleep(RETRY).await,
+        if let Next::End(over) = next {
+            return over;
         }
+        let now = shared.take(|engine| engine.received_revision());
+        pause = if now > applied { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+        applied = now;
+        tokio::time::sleep(pause).await;
     }
 }
 
 async fn follow(shared: &Shared) -> Next {
+    if shared.take(|engine| engine.has_lost()) {
+        return Next::Snapshot;
+    }
     let from = shared.take(|engine| engine.received_revision() + 1);
     let mut stream = match shared.store.changes(from).await {
         Ok(stream) => stream,
         Err(error) => return failed(&error),
     };
-    while let Some(item) = stream.next().await {
+    loop {
+        let item = tokio::select! {
+            item = stream.next() => item,
+            () = shared.lost.notified() => {
+                if shared.take(|engine| engine.has_lost()) {
+                    return Next::Snapshot;
+                }
+                continue;
+            }
+        };
         match item {
-            Ok(revisions) => {
+            Some(Ok(revisions)) => {
                 if let Err(next) = apply(shared, revisions) {
                     return next;
                 }
             }
-            Err(error) => return failed(&error),
+            Some(Err(error)) => return failed(&error),
+            None => return Next::Resume,
         }
     }
-    Next::Resume
 }
 
 fn apply(shared: &Shared, revisions: Vec<Revision>) -> Result<(), Next> {
-    shared.with(|engine| engine.changed(revisions)).map_err(|error| match error {
-        ApplyError::Gap { .. } => {
+    shared.with(|engine| engine.changed(revisions)).map_err(|error| {
+        if error.is_loss() {
             tracing::warn!(%error, "taking a new snapshot");
-            Next::Snapshot
+            return Next::Snapshot;
         }
-        ApplyError::Bad(_) | ApplyError::Orphan(_) => {
-            tracing::error!(%error, "the replica cannot go on");
-            Next::End(Over::Damaged)
-        }
+        tracing::error!(%error, "the replica cannot go on");
+        Next::End(Over::Damaged)
     })
 }
 

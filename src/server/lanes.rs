@@ -43,10 +43,15 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
         }
         let done = shared.with(|engine| match engine.answered_batch(lane, answer) {
             Err(_) => Err(Over::LaneLost),
-            Ok(()) => engine.apply_backlog().map_err(|error| {
-                tracing::error!(%error, "the replica cannot go on");
-                Over::Damaged
-            }),
+            Ok(()) => match engine.apply_backlog() {
+                // The follower hears of it and takes a new snapshot.
+                Err(error) if error.is_loss() => Ok(()),
+                Err(error) => {
+                    tracing::error!(%error, "the replica cannot go on");
+                    Err(Over::Damaged)
+                }
+                Ok(()) => Ok(()),
+            },
         });
         if let Err(over) = done {
             return over;
@@ -57,21 +62,26 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
 /// The same bytes again and again, until the store says what became of them.
 async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
     let mut pause = RETRY.0;
+    let mut in_doubt = false;
     loop {
         match shared.store.transact(outgoing.txn.clone()).await {
             Ok(result) => return LaneAnswer::Result(result),
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(why, requests = outgoing.requests, "no answer to a batch; it is sent again");
                 shared.metrics.batches_resent.inc();
+                in_doubt = true;
             }
             Err(StoreError::LeaseNotFound { .. }) => return LaneAnswer::LeaseGone,
+            Err(error) if in_doubt => {
+                tracing::error!(%error, requests = outgoing.requests, "a batch in doubt is refused");
+                return LaneAnswer::Unknown;
+            }
             Err(error) => return LaneAnswer::Rejected(error.to_string()),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
     }
 }
-
 
 fn getrandom_u128() -> Result<u128, getrandom::Error> {
     Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))

@@ -38,6 +38,7 @@ use self::shared::Shared;
 use crate::config::{Config, StoreConfig};
 use crate::metrics::Metrics;
 use crate::session::{Engine, EngineConfig};
+use crate::store::etcd::{Etcd, EtcdConfig};
 use crate::store::{Identity, Store, StoreError};
 
 /// How often expiry and waiting writes are looked at: sessions end at most this much late.
@@ -47,8 +48,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// the stream is. A quarter of `--etcd-timeout`, at most this.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How long `/readyz` waits for a commit.
-const READY: Duration = Duration::from_secs(5);
+/// How long a server that ends waits for its lease to be revoked.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// How long a server that ends waits for the answers of what it took.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -71,8 +72,8 @@ pub enum ServeError {
 
 /// Serves until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let listener = listener::bind(config.listen)
-        .map_err(|error| ServeError::Listen { address: config.listen, error })?;
+    let listener =
+        listener::bind(config.listen).map_err(|error| ServeError::Listen { address: config.listen, error })?;
     let store = open(&config).await?;
     Server::start(config, store, listener).await?.serve(shutdown).await
 }
@@ -182,7 +183,7 @@ impl Core {
     /// The lanes go with their lease; sessions stay.
     async fn leave(&self) {
         let lease = self.shared.take(|engine| engine.identity().lease);
-        if tokio::time::timeout(READY, self.shared.store.lease_revoke(lease)).await.is_err() {
+        if tokio::time::timeout(LEAVE, self.shared.store.lease_revoke(lease)).await.is_err() {
             tracing::debug!("the server's lease was not revoked: it will expire");
         }
     }
@@ -201,7 +202,7 @@ impl Core {
         helpers.spawn(tick(self.shared.clone()));
         helpers.spawn(sweep(self.shared.clone(), self.config.container_check_interval));
         helpers.spawn(probe(self.shared.clone(), PROBE.min(self.config.etcd_timeout / 4)));
-        tokio::select! {
+        let over = tokio::select! {
             over = tasks.join_next() => match over {
                 Some(Ok(over)) => over,
                 Some(Err(error)) => {
@@ -214,7 +215,10 @@ impl Core {
                 tracing::error!(?ended, "a task of the server ended");
                 Over::Damaged
             }
-        }
+        };
+        // None of them may touch the engine after it has begun anew.
+        tokio::join!(tasks.shutdown(), helpers.shutdown());
+        over
     }
 
     /// A new identity and a new snapshot; every connection ends.
@@ -241,7 +245,15 @@ async fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let store: Arc<dyn Store> = match &config.store {
         StoreConfig::Memory => crate::store::embedded::Embedded::memory(),
         StoreConfig::Embedded { data_dir } => crate::store::embedded::Embedded::open(data_dir)?,
-        StoreConfig::Etcd(etcd) => crate::store::etcd::Etcd::connect(etcd, config.txn_limits).await?,
+        StoreConfig::Etcd(etcd) => {
+            let mut settings = EtcdConfig::new(&etcd.endpoints);
+            settings.prefix = etcd.prefix.clone();
+            settings.user = etcd.credentials.as_ref().map(|one| (one.user.clone(), one.password.reveal().to_owned()));
+            settings.ca = etcd.tls.as_ref().and_then(|tls| tls.ca.clone());
+            settings.identity = etcd.tls.as_ref().and_then(|tls| tls.identity.clone());
+            settings.limits = config.txn_limits;
+            Etcd::connect(settings).await?
+        }
     };
     Ok(store)
 }
@@ -266,21 +278,17 @@ async fn probe(shared: Arc<Shared>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     loop {
         tick.tick().await;
-        let (done, level) = oneshot::channel();
-        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64 {
-            shared.with(|engine| engine.sync(done));
-            // One probe at a time; a lane that is lost drops it.
-            let _ = level.await;
+        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64
+            && let Err(error) = commit_nothing(&shared).await
+        {
+            tracing::debug!(%error, "no probe");
         }
     }
 }
 
-/// Whether a commit goes through now.
-pub(crate) async fn is_ready(shared: &Shared) -> Result<(), StoreError> {
+/// Commits nothing, and returns when that is applied here.
+pub(crate) async fn commit_nothing(shared: &Shared) -> Result<(), StoreError> {
     let (done, committed) = oneshot::channel();
     shared.with(|engine| engine.sync(done));
-    match tokio::time::timeout(READY, committed).await {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(StoreError::Unavailable(format!("no commit within {READY:?}"))),
-    }
+    committed.await.map_err(|_| StoreError::Unavailable("the server begins anew".to_owned()))
 }

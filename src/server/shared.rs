@@ -20,6 +20,8 @@ pub struct Shared {
     lanes: Vec<Notify>,
     /// Sessions' leases are to be revoked.
     pub revocations: Notify,
+    /// The stream lost something: the follower is to take a new snapshot.
+    pub lost: Notify,
     /// The last revision applied.
     applied: watch::Sender<i64>,
 }
@@ -34,7 +36,16 @@ impl Shared {
     pub fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, started: Instant, engine: Engine) -> Self {
         let lanes = (0..engine.lanes()).map(|_| Notify::new()).collect();
         let (applied, _) = watch::channel(engine.replica().revision());
-        Shared { store, metrics, engine: Mutex::new(engine), started, lanes, revocations: Notify::new(), applied }
+        Shared {
+            store,
+            metrics,
+            engine: Mutex::new(engine),
+            started,
+            lanes,
+            revocations: Notify::new(),
+            lost: Notify::new(),
+            applied,
+        }
     }
 
     /// The time, as the engine counts it.
@@ -44,17 +55,20 @@ impl Shared {
 
     /// Runs `f` on the engine, then wakes whoever has something to do because of it.
     pub fn with<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> R {
-        let (result, revision, work, revoke) = {
+        let (result, revision, work, revoke, lost) = {
             let mut engine = self.engine.lock();
             engine.set_now(self.now());
             let result = f(&mut engine);
-            (result, engine.replica().revision(), engine.has_work(), engine.has_revocations())
+            (result, engine.replica().revision(), engine.has_work(), engine.has_revocations(), engine.has_lost())
         };
         if work {
             self.lanes.iter().for_each(Notify::notify_one);
         }
         if revoke {
             self.revocations.notify_one();
+        }
+        if lost {
+            self.lost.notify_one();
         }
         self.applied.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
         result

@@ -12,9 +12,7 @@ use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
 use crate::commit::draft::{DraftStat, pending_slot};
 use crate::commit::verdict::{Answer, MultiAnswer};
-use crate::jute::{
-    ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event,
-};
+use crate::jute::{ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event};
 use crate::metrics::RequestKind;
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
@@ -25,17 +23,36 @@ use crate::tree::{acl, key, path};
 impl Engine {
     /// Takes what the store changed, and applies what can be applied.
     pub fn changed(&mut self, revisions: Vec<Revision>) -> Result<(), ApplyError> {
-        let applied = self.replica.revision();
-        let last = self.backlog.back().map_or(applied, |revision| revision.revision);
-        // After a resumed stream, what came already comes again.
-        self.backlog.extend(revisions.into_iter().filter(|revision| revision.revision > last));
+        for revision in revisions {
+            // What came already may come again.
+            if revision.revision > self.received_revision() {
+                self.backlog.push_back(revision);
+            }
+        }
         self.apply_backlog()
     }
 
     /// Applies revisions up to one of this server's own batches whose answer has not come yet: until then its
     /// answers, which come before all later events, cannot be given.
+    ///
+    /// Where the stream lost something, nothing is applied any more until [`Engine::resync`].
     pub fn apply_backlog(&mut self) -> Result<(), ApplyError> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
+        let result = self.apply_in_order();
+        if let Err(error) = &result
+            && error.is_loss()
+        {
+            self.lost = Some(error.clone());
+        }
+        result
+    }
+
+    fn apply_in_order(&mut self) -> Result<(), ApplyError> {
+        self.missed(self.replica.revision() + 1)?;
         while let Some(revision) = self.backlog.front() {
+            self.missed(revision.revision)?;
             if self.awaits_answer(revision) {
                 return Ok(());
             }
@@ -44,6 +61,24 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// A batch of this server's own whose answer tells a revision before `next`, and which was not applied here: the
+    /// stream has left it out.
+    fn missed(&self, next: i64) -> Result<(), ApplyError> {
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if let Some(revision) = lane.in_flight.as_ref().and_then(InFlight::known_revision)
+                && revision < next
+            {
+                return Err(ApplyError::Missed { lane: at, revision });
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream lost something: a new snapshot is due.
+    pub fn has_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// The last revision that came, applied or not.
@@ -182,8 +217,8 @@ impl Engine {
             }
             return;
         }
-        let closes = matches!(&pending.what, What::Request(request) if **request == Request::CloseSession)
-            && !answer.is_error();
+        let closes =
+            matches!(&pending.what, What::Request(request) if **request == Request::CloseSession) && !answer.is_error();
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
         match answer {
@@ -200,7 +235,8 @@ impl Engine {
         match (task.purpose, answer) {
             (Purpose::Handshake { conn, renewed_at }, Answer::Attached(record)) => {
                 let session = match task.write {
-                    crate::commit::verdict::Write::Open { id, .. } | crate::commit::verdict::Write::Attach { id, .. } => id,
+                    crate::commit::verdict::Write::Open { id, .. }
+                    | crate::commit::verdict::Write::Attach { id, .. } => id,
                     _ => return,
                 };
                 self.attached(conn, session, record, renewed_at, revision);
@@ -210,12 +246,8 @@ impl Engine {
                 tracing::info!(session = format_args!("{session:#x}"), "session expired");
                 self.metrics.sessions_expired.inc();
             }
-            (Purpose::Expire(session), _) => {
-                // Moved or gone already: the change of its record says so.
-                if let Some(held) = self.held.get_mut(&session) {
-                    held.ending = true;
-                }
-            }
+            // Moved or gone already: the change of its record said so.
+            (Purpose::Expire(_), _) => {}
             (Purpose::Reap(session), Answer::Ended { more }) => {
                 self.reaping.remove(&session);
                 if more {
@@ -274,12 +306,8 @@ impl Engine {
     /// The session is expired, or its password is wrong: timeout 0, and the connection ends.
     fn refuse_session(&mut self, id: ConnectionId) {
         if let Some(conn) = self.connections.get(&id) {
-            let response = ConnectResponse {
-                timeout: 0,
-                session_id: 0,
-                password: [0; 16],
-                read_only_byte: conn.read_only_byte,
-            };
+            let response =
+                ConnectResponse { timeout: 0, session_id: 0, password: [0; 16], read_only_byte: conn.read_only_byte };
             conn.outbox.push(|out| response.encode(out));
         }
         self.close(id, CloseReason::SessionExpired);
@@ -331,7 +359,9 @@ impl Engine {
 
     /// Takes a snapshot's tree in the replica's place: the stream lost what lies between.
     pub fn resync(&mut self, replica: Replica) {
+        self.lost = None;
         let old = std::mem::replace(&mut self.replica, replica);
+        self.replica.seen_zxid(old.last_zxid());
         self.backlog.retain(|revision| revision.revision > self.replica.revision());
         let mut applied = Applied { revision: 0, ..Applied::default() };
         for node in old.iter() {

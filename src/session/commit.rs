@@ -29,6 +29,18 @@ pub(super) struct InFlight {
     pub origins: Vec<Origin>,
     pub outcome: Option<Outcome>,
     pub sent: u64,
+    /// When the outcome came.
+    pub answered: u64,
+}
+
+impl InFlight {
+    /// The revision at which it was applied, where the answer has told.
+    pub fn known_revision(&self) -> Option<i64> {
+        match self.outcome {
+            Some(Outcome::Applied { revision, .. } | Outcome::AppliedBefore { revision }) => Some(revision),
+            Some(Outcome::LaneLost) | None => None,
+        }
+    }
 }
 
 /// Whose request a slot holds.
@@ -56,6 +68,9 @@ pub enum LaneAnswer {
     Rejected(String),
     /// A lease in it had ended, so nothing of it happened: that of a session about to begin.
     LeaseGone,
+    /// The store refuses, after an earlier copy may have been applied: only the end of the lane makes sure that no
+    /// copy will be.
+    Unknown,
 }
 
 /// The server must start anew under another identity.
@@ -148,7 +163,7 @@ impl Engine {
             let outgoing =
                 Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
             let sent = self.now.mono;
-            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent });
+            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent, answered: 0 });
             Some(outgoing)
         };
         for (origin, reason) in refused {
@@ -169,17 +184,19 @@ impl Engine {
                 self.reject(lane, &reason);
                 Ok(())
             }
-            LaneAnswer::LeaseGone => {
-                self.lease_gone(lane);
-                Ok(())
-            }
-            LaneAnswer::Result(result) => match in_flight.batch.outcome(&result) {
-                Outcome::LaneLost => Err(LaneLost),
-                outcome => {
-                    in_flight.outcome = Some(outcome);
-                    Ok(())
+            LaneAnswer::LeaseGone => self.lease_gone(lane),
+            LaneAnswer::Unknown => Err(LaneLost),
+            LaneAnswer::Result(result) => {
+                self.store_revision = self.store_revision.max(result.revision);
+                match in_flight.batch.outcome(&result) {
+                    Outcome::LaneLost => Err(LaneLost),
+                    outcome => {
+                        in_flight.outcome = Some(outcome);
+                        in_flight.answered = self.now.mono;
+                        Ok(())
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -198,10 +215,12 @@ impl Engine {
         }
     }
 
-    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone.
-    fn lease_gone(&mut self, lane: usize) {
-        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone. Where there is
+    /// none, it is the server's own.
+    fn lease_gone(&mut self, lane: usize) -> Result<(), LaneLost> {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return Ok(()) };
         self.release_keys(&in_flight.batch.keys);
+        let all = in_flight.origins.len();
         let mut rest = Vec::new();
         for origin in in_flight.origins {
             match origin {
@@ -217,7 +236,11 @@ impl Engine {
                 Origin::Task(task) => rest.push(Origin::Task(task)),
             }
         }
+        if rest.len() == all {
+            return Err(LaneLost);
+        }
         self.put_back_ready(rest);
+        Ok(())
     }
 
     /// Puts requests back and lets their connections go on.
@@ -250,7 +273,12 @@ impl Engine {
             Origin::Client(id, pending) => {
                 let zxid = self.replica.last_zxid();
                 if let Some(conn) = self.connections.get_mut(&id) {
-                    tracing::warn!(session = format_args!("{:#x}", conn.session), op = pending.op, reason, "request refused");
+                    tracing::warn!(
+                        session = format_args!("{:#x}", conn.session),
+                        op = pending.op,
+                        reason,
+                        "request refused"
+                    );
                     conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
                 }
                 self.answered(id, &pending, zxid);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::engine::{ConnectionId, Engine, Now};
 use super::outbox::{CloseReason, Outbox};
-use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply};
+use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply, xid};
 use crate::metrics::RequestKind;
 use crate::server::stats::ConnectionStats;
 use crate::tree::acl;
@@ -167,7 +167,10 @@ impl Engine {
             }
             let ids = conn.ids.clone();
             let pending = Pending { xid: header.xid, op: header.op, what, ids, received: now.mono, fails: 0 };
-            if linearizable && !pending.is_write() && (conn.in_flight > 0 || conn.queue.back().is_none_or(Pending::is_write)) {
+            if linearizable
+                && !pending.is_write()
+                && (conn.in_flight > 0 || conn.queue.back().is_none_or(Pending::is_write))
+            {
                 let ids = conn.ids.clone();
                 conn.queue.push_back(Pending { xid: 0, op: 0, what: What::Fence, ids, received: now.mono, fails: 0 });
             }
@@ -278,9 +281,9 @@ impl Engine {
         }
         let zxid = self.replica.last_zxid();
         if let Some(conn) = self.connections.get(&id) {
-            conn.reply(ReplyHeader::ok(header.xid, zxid), &Reply::Empty);
+            conn.reply(ReplyHeader::ok(xid::PING, zxid), &Reply::Empty);
         }
-        self.book(id, (header.xid, header.op), RequestKind::Read, zxid, Duration::ZERO);
+        self.book(id, (xid::PING, header.op), RequestKind::Read, zxid, Duration::ZERO);
     }
 
     /// addauth: at once, for the requests that come after it.

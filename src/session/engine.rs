@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::server::stats::ServerStats;
 use crate::store::{Limits, Revision};
 use crate::tree::path::OwnerKind;
-use crate::tree::replica::Replica;
+use crate::tree::replica::{ApplyError, Replica};
 use crate::tree::watches::Watches;
 
 /// The part of a session's timeout in which its client can notice that the connection is gone, before anybody
@@ -28,8 +28,16 @@ const MIN_MARGIN_MS: u64 = 500;
 /// How long keys that another server claims are left out of batches, in milliseconds: some round trips to etcd.
 pub(super) const CLAIM_MS: u64 = 50;
 
+/// A store that has not answered a batch for so long, in milliseconds, is away: commits take some milliseconds, an
+/// election a second.
+const AWAY_MS: u64 = 1_500;
+
 /// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
 const SWEEP_LIMIT: usize = 10_000;
+
+/// How long after a batch's answer its revision may take to come through the stream, in milliseconds, before the
+/// stream is taken to have lost it: a watch lags by milliseconds, and a snapshot is dear.
+const LOST_AFTER_MS: u64 = 5_000;
 
 /// A session's lease is renewed this many times in its timeout, so that one lost renewal costs nothing.
 pub const RENEWALS_PER_TIMEOUT: u64 = 4;
@@ -97,7 +105,10 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A connection's handshake; `lease_safe_until` as in [`Held`].
-    Handshake { conn: ConnectionId, renewed_at: u64 },
+    Handshake {
+        conn: ConnectionId,
+        renewed_at: u64,
+    },
     Expire(i64),
     Reap(i64),
     Sweep,
@@ -130,11 +141,17 @@ pub struct Engine {
     pub(super) claimed: HashMap<Bytes, u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
+    /// The newest revision that the store has told of.
+    pub(super) store_revision: i64,
+    /// The store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
+    away: bool,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
     /// applied.
     pub(super) contact: u64,
+    /// What the stream was found to have lost.
+    pub(super) lost: Option<ApplyError>,
     draining: bool,
     pub(super) stats: ServerStats,
 }
@@ -168,8 +185,11 @@ impl Engine {
             busy: HashMap::new(),
             claimed: HashMap::new(),
             backlog: VecDeque::new(),
+            store_revision: 0,
+            away: false,
             revocations: Vec::new(),
             contact: now.mono,
+            lost: None,
             draining: false,
             stats: ServerStats::default(),
         };
@@ -208,6 +228,12 @@ impl Engine {
         if self.draining {
             self.close(conn, CloseReason::Shutdown);
             return;
+        }
+        if let Write::Attach { id, password } = &write
+            && self.replica.session(*id).is_some_and(|session| session.record.password == password[..])
+            && let Some(held) = self.held.get_mut(id)
+        {
+            held.heard = self.now.mono;
         }
         self.task(write, Purpose::Handshake { conn, renewed_at });
     }
@@ -280,21 +306,26 @@ impl Engine {
     pub fn tick(&mut self) {
         let now = self.now.mono;
         self.claimed.retain(|_, until| *until > now);
+        self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
-        for (id, held) in &mut self.held {
+        self.held.retain(|id, held| {
             if held.ending {
-                continue;
+                return true;
             }
-            if now.saturating_sub(held.heard) >= held.timeout_ms {
+            if !self.away && now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
-            } else if now >= held.safe_until
-                && let Some(conn) = held.conn
-            {
-                doubtful.push(conn);
+                return true;
             }
-        }
+            // Cut off from the store, this server cannot hear whether the client has gone on elsewhere, nor serve it
+            // where it comes back: from here on the lease alone ends the session.
+            let safe = now < held.safe_until;
+            if !safe {
+                doubtful.extend(held.conn);
+            }
+            safe
+        });
         for (session, attached, conn) in expired {
             if let Some(conn) = conn {
                 self.close(conn, CloseReason::Silent);
@@ -305,6 +336,32 @@ impl Engine {
             self.close(conn, CloseReason::LeaseUncertain);
         }
         self.close_waiting_too_long();
+        self.miss_answered();
+    }
+
+    /// A batch whose answer came long ago, and whose revision the stream has not brought.
+    fn miss_answered(&mut self) {
+        let now = self.now.mono;
+        let missing = self.lanes.iter().enumerate().find_map(|(lane, state)| {
+            let batch = state.in_flight.as_ref()?;
+            let revision = batch.known_revision().filter(|_| now.saturating_sub(batch.answered) > LOST_AFTER_MS)?;
+            Some(ApplyError::Missed { lane, revision })
+        });
+        if self.lost.is_none() {
+            self.lost = missing;
+        }
+    }
+
+    /// When the store is back, every session has its whole timeout again, as after an election of ZooKeeper's: its
+    /// client may have tried all the time.
+    fn note_outage(&mut self) {
+        let now = self.now.mono;
+        let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent).min();
+        let away = unanswered.is_some_and(|sent| now.saturating_sub(sent) > AWAY_MS);
+        if self.away && !away {
+            self.held.values_mut().for_each(|held| held.heard = now);
+        }
+        self.away = away;
     }
 
     fn close_waiting_too_long(&mut self) {
@@ -339,8 +396,7 @@ impl Engine {
 
     /// Ephemerals whose session ended while nobody watched.
     pub(super) fn reap_orphans(&mut self) {
-        let orphans: Vec<i64> =
-            self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
+        let orphans: Vec<i64> = self.replica.owners().filter(|owner| self.replica.session(*owner).is_none()).collect();
         for session in orphans {
             self.reap(session);
         }
@@ -387,6 +443,7 @@ impl Engine {
         self.busy.clear();
         self.claimed.clear();
         self.backlog.clear();
+        self.lost = None;
         self.batches = 0;
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;

@@ -14,6 +14,6 @@ mod read;
 mod view;
 
 pub use commit::{LaneAnswer, LaneLost, Outgoing};
-pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};
 pub use connection::Incoming;
+pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};
 pub use outbox::{CloseReason, Outbox, Outgo};

@@ -111,7 +111,13 @@ pub enum Outgo {
 impl Outbox {
     /// `limit`: bytes that may wait; a client that lets more come together does not read its answers.
     pub fn new(limit: usize) -> Self {
-        Outbox { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), ended: CancellationToken::new(), limit }
+        Outbox {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            room: Notify::new(),
+            ended: CancellationToken::new(),
+            limit,
+        }
     }
 
     /// Lets `write` add a whole frame. Nothing is added after a close.

@@ -117,8 +117,7 @@ impl<'a> Reader<'a> {
                     _ => return Err(ErrorCode::MarshallingError),
                 };
                 self.watches.add(path, self.id, mode);
-                // ZooKeeper's answer has a body: an error code of 0.
-                Reply::Count(0)
+                Reply::AddWatch
             }
             Request::CheckWatches { path, kind } => {
                 let kind = WatcherType::from_raw(*kind).ok_or(ErrorCode::MarshallingError)?;
@@ -145,10 +144,9 @@ impl<'a> Reader<'a> {
 
     fn multi_read(&self, op: &'a MultiReadOp) -> MultiResult<'a> {
         let result = match op {
-            MultiReadOp::GetData { path } => self.readable(path).map(|node| MultiResult::GetData {
-                data: node.data.as_deref().map(Cow::Borrowed),
-                stat: node.stat(),
-            }),
+            MultiReadOp::GetData { path } => self
+                .readable(path)
+                .map(|node| MultiResult::GetData { data: node.data.as_deref().map(Cow::Borrowed), stat: node.stat() }),
             MultiReadOp::GetChildren { path } => {
                 self.readable(path).map(|node| MultiResult::GetChildren { children: self.names(node) })
             }
@@ -195,9 +193,8 @@ impl<'a> Reader<'a> {
             _ => return,
         };
         let replica = self.replica;
-        let state = |path: &str| {
-            find(replica, path).map(|node| watches::NodeZxids { mzxid: node.mzxid, pzxid: node.pzxid() })
-        };
+        let state =
+            |path: &str| find(replica, path).map(|node| watches::NodeZxids { mzxid: node.mzxid, pzxid: node.pzxid() });
         self.watches.set_watches(self.id, set, state, |kind, path| {
             tell(WatcherEvent { kind: kind as i32, state: SYNC_CONNECTED, path: Cow::Borrowed(path) });
         });

@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod etcd;
+pub mod faults;
 
 use std::fmt;
 

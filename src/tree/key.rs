@@ -36,8 +36,13 @@ pub enum Parsed<'a> {
     Children(&'a str),
     Acl(&'a str),
     Session(i64),
-    Lane { server: u64, lane: usize },
-    Claim { server: u64 },
+    Lane {
+        server: u64,
+        lane: usize,
+    },
+    Claim {
+        server: u64,
+    },
     Meta,
     /// Not one of ours.
     Foreign,

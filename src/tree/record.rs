@@ -422,7 +422,8 @@ mod tests {
     fn every_record_comes_back_as_it_was_written() {
         for born in [Born::Here(Place { slot: 4094, index: 65535 }), Born::At(i64::MAX)] {
             for data in [None, Some(Bytes::new()), Some(Bytes::from_static(b"x"))] {
-                let record = NodeRecord { stamp: stamp(), born, ctime: 1, mtime: 2, version: -3, owner: i64::MIN, data };
+                let record =
+                    NodeRecord { stamp: stamp(), born, ctime: 1, mtime: 2, version: -3, owner: i64::MIN, data };
                 assert_eq!(NodeRecord::decode(record.encode()), Ok(record));
             }
         }

@@ -29,6 +29,16 @@ pub enum ApplyError {
     /// The stream lost something: a new snapshot is needed.
     #[error("the stream lost batches of lane {lane} of server {server:016x}: {expected} was due, {found} came")]
     Gap { server: u64, lane: usize, expected: u64, found: u64 },
+    /// The same, seen by the batch's own server.
+    #[error("the stream left out revision {revision}, which held a batch of this server's lane {lane}")]
+    Missed { lane: usize, revision: i64 },
+}
+
+impl ApplyError {
+    /// Whether the stream lost something, so that a new snapshot mends it.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, ApplyError::Gap { .. } | ApplyError::Missed { .. })
+    }
 }
 
 /// A znode.
@@ -255,7 +265,7 @@ impl Replica {
     pub fn apply(&mut self, revision: &Revision) -> Result<Applied, ApplyError> {
         assert!(revision.revision > self.revision, "a store's revisions come in order, each once");
         let mut applied = Applied { revision: revision.revision, ..Applied::default() };
-        let lane = self.take_lane(revision, &mut applied)?;
+        let lane = self.take_lane(revision)?;
         let mut deleted = Vec::new();
         let mut put = Vec::new();
         let mut rest = Vec::new();
@@ -274,9 +284,8 @@ impl Replica {
             self.remove(path);
         }
         for (path, kv) in put {
-            if let Some(change) = self.put_node_change(path, kv, &mut applied)? {
-                applied.changes.push(change);
-            }
+            let change = self.put_node_change(path, kv, &mut applied)?;
+            applied.changes.push(change);
         }
         for (parsed, change) in rest {
             match (parsed, change) {
@@ -333,7 +342,11 @@ impl Replica {
         }
         for node in self.iter() {
             if new.node(&node.path).is_none() {
-                deleted.push(Change { place: Place::default(), kind: ChangeKind::Deleted, path: node.path.to_string() });
+                deleted.push(Change {
+                    place: Place::default(),
+                    kind: ChangeKind::Deleted,
+                    path: node.path.to_string(),
+                });
             }
         }
         changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -434,6 +447,11 @@ impl Replica {
     /// The zxid of this prefix's last change: what reads carry.
     pub fn last_zxid(&self) -> i64 {
         self.last_zxid
+    }
+
+    /// `zxid` was shown here before: the last one is never below it. A snapshot does not show its last deletions.
+    pub fn seen_zxid(&mut self, zxid: i64) {
+        self.last_zxid = self.last_zxid.max(zxid);
     }
 
     pub fn lane_number(&self, server: u64, lane: usize) -> Option<u64> {
@@ -559,7 +577,7 @@ impl Replica {
         }
     }
 
-    /// The new state of `n<path>`; the czxid of what it made, where it made a new node.
+    /// The new state of `n<path>`; whether it made a new node.
     fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<(NodeRecord, bool), ApplyError> {
         let record = NodeRecord::decode(kv.value.clone())?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
@@ -611,20 +629,15 @@ impl Replica {
     }
 
     /// The change that the record itself still shows. Earlier ones of the same revision are in the lane's record.
-    fn put_node_change(
-        &mut self,
-        path: &str,
-        kv: &KeyValue,
-        applied: &mut Applied,
-    ) -> Result<Option<Change>, ApplyError> {
-        if self.node(path).is_some_and(|node| node.create_revision != 0) {
-            let acl = self.node(path).and_then(Node::acl).cloned();
+    fn put_node_change(&mut self, path: &str, kv: &KeyValue, applied: &mut Applied) -> Result<Change, ApplyError> {
+        let before = self.node(path).map(|node| node.acl().cloned());
+        let (record, new) = self.put_node(path, kv)?;
+        if let Some(acl) = before.filter(|_| new) {
             applied.gone_acls.insert(path.to_owned(), acl);
         }
-        let (record, _) = self.put_node(path, kv)?;
         let place = record.stamp.place;
         let kind = if record.born == Born::Here(place) { ChangeKind::Created } else { ChangeKind::DataChanged };
-        Ok(Some(Change { place, kind, path: path.to_owned() }))
+        Ok(Change { place, kind, path: path.to_owned() })
     }
 
     fn put_children(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
@@ -661,7 +674,13 @@ impl Replica {
     }
 
     fn put_meta(&mut self, kv: &KeyValue) -> Result<(), ApplyError> {
-        self.meta = Some((MetaRecord::decode(kv.value.clone())?, kv.mod_revision));
+        let mut meta = MetaRecord::decode(kv.value.clone())?;
+        // The last base counts from this very put, whose revision its writer could not know: the revisions just
+        // before it may hold batches of servers that had not seen it.
+        if let Some((from, _)) = meta.bases.last_mut() {
+            *from = (*from).max(kv.mod_revision);
+        }
+        self.meta = Some((meta, kv.mod_revision));
         Ok(())
     }
 
@@ -671,11 +690,7 @@ impl Replica {
         }
     }
 
-    fn take_lane(
-        &mut self,
-        revision: &Revision,
-        _applied: &mut Applied,
-    ) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
+    fn take_lane(&mut self, revision: &Revision) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
         for change in &revision.changes {
             let (StoreChange::Put(kv), Parsed::Lane { server, lane }) = (change, key::parse(change.key())) else {
                 continue;

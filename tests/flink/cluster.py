@@ -29,6 +29,7 @@ CLI = "org.apache.flink.client.cli.CliFrontend"
 GRANTED = re.compile(r"(was|is) granted leadership with")
 REVOKED = re.compile(r"lost leadership$|(was|is) revoked (the )?leadership with")
 SUSPENDED = re.compile(r"State change: (SUSPENDED|LOST)|switched from state \w+ to SUSPENDED")
+SUSPENDED_JOB = re.compile(r"switched from state \w+ to SUSPENDED")
 COMPLETED = re.compile(r"Completed checkpoint (\d+) for job")
 
 

@@ -47,7 +47,11 @@ class Relay:
             client.close()
             return
         for one, other in ((client, server), (server, client)):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                # The other direction has ended already, and closed both.
+                return
             self._run(self._pump, one, other)
 
     def _pump(self, source, sink):

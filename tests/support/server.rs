@@ -48,8 +48,14 @@ impl Drop for Running {
 
 /// The configuration that `flags` make.
 pub fn config(flags: &[&str]) -> Config {
-    let base =
-        ["zketcd", "serve", "--store=memory", "--admin-listen=none", "--min-session-timeout=1s", "--four-letter-words=*"];
+    let base = [
+        "zketcd",
+        "serve",
+        "--store=memory",
+        "--admin-listen=none",
+        "--min-session-timeout=1s",
+        "--four-letter-words=*",
+    ];
     let cli = Cli::try_parse_from(base.iter().chain(flags)).expect("legal flags");
     match cli.command {
         Command::Serve(args) => args.into_config().expect("a legal configuration"),

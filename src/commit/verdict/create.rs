@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Answer, parent_of};
 use crate::commit::draft::{Draft, DraftStat, Need};
 use crate::jute::{CreateMode, CreateRequest, ErrorCode, Perms, op};
-use crate::tree::path::{self, OwnerKind};
 use crate::tree::acl;
+use crate::tree::path::{self, OwnerKind};
 
 /// The answer of a create that stands alone.
 pub fn answer(draft: &mut Draft<'_>, request: &CreateRequest) -> Result<Answer, ErrorCode> {

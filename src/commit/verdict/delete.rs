@@ -35,6 +35,17 @@ pub fn delete_container(draft: &mut Draft<'_>, path: &str) -> Result<(), ErrorCo
     Ok(())
 }
 
+/// Deletes what is still due: since the sweeper looked, the znode may have been changed, or be another one.
+pub fn sweep(draft: &mut Draft<'_>, path: &str) -> Result<(), ErrorCode> {
+    let node = draft.node(path, Need::Whole).ok_or(ErrorCode::NoNode)?;
+    let due = match OwnerKind::of(node.owner) {
+        OwnerKind::Container => draft.children(path).created > 0,
+        OwnerKind::Ttl(ttl) => draft.asker.now.saturating_sub(node.mtime) > ttl,
+        OwnerKind::Session(_) | OwnerKind::None => false,
+    };
+    if due { delete_container(draft, path) } else { Err(ErrorCode::BadVersion) }
+}
+
 fn parent_of_deletable(path: &str) -> Result<&str, ErrorCode> {
     if path::is_reserved(path) { Err(ErrorCode::BadArguments) } else { parent_of(path) }
 }

@@ -50,7 +50,9 @@ pub enum Answer {
     Error(ErrorCode),
     Attached(SessionRecord),
     /// The session is over. `more`: ephemerals of it are left for [`Write::Reap`].
-    Ended { more: bool },
+    Ended {
+        more: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +96,7 @@ pub fn decide(draft: &mut Draft<'_>, write: &Write, reap_limit: usize) -> Answer
             session::end(draft, *session, *attached, reap_limit).unwrap_or_else(Answer::Error)
         }
         Write::Reap { session } => session::reap(draft, *session, reap_limit),
-        Write::Sweep { path } => match delete::delete_container(draft, path) {
+        Write::Sweep { path } => match delete::sweep(draft, path) {
             Ok(()) => Answer::Empty,
             Err(error) => Answer::Error(error),
         },

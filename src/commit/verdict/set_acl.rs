@@ -5,12 +5,7 @@ use crate::commit::draft::{Draft, DraftStat, Need};
 use crate::jute::{Acl, ErrorCode, Perms};
 use crate::tree::{acl, path};
 
-pub fn set_acl(
-    draft: &mut Draft<'_>,
-    path: &str,
-    list: Option<&[Acl]>,
-    version: i32,
-) -> Result<DraftStat, ErrorCode> {
+pub fn set_acl(draft: &mut Draft<'_>, path: &str, list: Option<&[Acl]>, version: i32) -> Result<DraftStat, ErrorCode> {
     path::validate(path)?;
     let list = acl::resolve(list, draft.asker.ids)?;
     let node = draft.node(path, Need::Existence).ok_or(ErrorCode::NoNode)?;

@@ -7,12 +7,7 @@ use crate::commit::draft::{Draft, DraftStat, Need};
 use crate::jute::{ErrorCode, Perms};
 use crate::tree::path;
 
-pub fn set_data(
-    draft: &mut Draft<'_>,
-    path: &str,
-    data: Option<Bytes>,
-    version: i32,
-) -> Result<DraftStat, ErrorCode> {
+pub fn set_data(draft: &mut Draft<'_>, path: &str, data: Option<Bytes>, version: i32) -> Result<DraftStat, ErrorCode> {
     path::validate(path)?;
     let node = draft.node(path, Need::Whole).ok_or(ErrorCode::NoNode)?;
     draft.permits(path, Perms::WRITE)?;

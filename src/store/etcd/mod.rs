@@ -1,113 +1,92 @@
-//! The store in etcd 3.4, 3.5 or 3.6: several endpoints, user and password, TLS, a prefix.
+//! The store in etcd v3 (3.4, 3.5, 3.6).
 //!
-//! etcd-client cannot ask for fragmented watch responses, so none comes: every response holds whole revisions, and
-//! the decoding limit is raised to what etcd may put into one.
+//! - `config`: where etcd is and how to be let in.
+//! - `members`: the endpoints, one in use at a time.
+//! - `failure`: what errors mean: refused, or open.
+//! - `convert`: the store's types and etcd's messages, the prefix between them.
+//! - `snapshot`: every key at one revision, in pages.
+//! - `watch`: the change stream.
+//! - `leases`: keep-alives, many leases to a stream.
+//! - `version`: what is known of old versions.
 
+mod config;
 mod convert;
-mod keep_alive;
+mod failure;
+mod leases;
+mod members;
 mod snapshot;
-mod versions;
+mod version;
+mod watch;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use etcd_client::{
-    Certificate, Client, ConnectOptions, Error, LeaseGrantOptions, TlsOptions, WatchOptions, WatchStream,
-};
-use futures::StreamExt;
+use etcd_client::{Client, GetOptions, LeaseGrantOptions};
 
-use self::keep_alive::KeepAlives;
+pub use self::config::{DEFAULT_MAX_REQUEST_BYTES, DEFAULT_MAX_TXN_OPS, EtcdConfig};
+use self::convert::{Prefix, first_lease};
+use self::failure::Failure;
+use self::leases::KeepAlives;
+use self::members::Members;
+use self::watch::Watch;
 use super::{ChangeStream, Identity, Limits, Snapshot, Store, StoreError, Txn, TxnResult};
-use crate::config::EtcdConfig;
 
-/// How long one call may take. A transaction without an answer is sent again then, the same bytes: an election
-/// takes about a second, a slow disk's fsync less.
-const CALL: Duration = Duration::from_secs(5);
-
-/// How long a TCP or TLS connection to one endpoint may take to be made.
-const CONNECT: Duration = Duration::from_secs(2);
-
-/// HTTP/2 pings on idle connections, and how long their answer may take: a member that hangs is left within the
-/// sum, well before a 10 s session's lease is in doubt. etcd refuses pings more frequent than one in 5 s only
-/// where there is no stream; there always is one.
-const PING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
-
-/// The largest response that is decoded: etcd puts up to 1,000 revisions, or 10,000 keys of ours, into one.
-const MAX_RESPONSE: usize = i32::MAX as usize;
-
-/// See the module's documentation.
+/// See the module's documentation. Calls may be made at once and from many tasks.
 pub struct Etcd {
-    client: Client,
-    prefix: Bytes,
-    limits: Limits,
-    endpoints: Vec<String>,
-    options: ConnectOptions,
+    members: Arc<Members>,
     keep_alives: KeepAlives,
+    prefix: Prefix,
+    limits: Limits,
+}
+
+/// What a member says of itself.
+struct Status {
+    cluster_id: u64,
+    version: String,
+}
+
+impl Etcd {
+    /// Connects, and makes sure that etcd lets this user read the prefix. `Unavailable` where no endpoint answers,
+    /// `Rejected` where the settings are wrong or etcd does not take the credentials.
+    pub async fn connect(config: EtcdConfig) -> Result<Arc<Self>, StoreError> {
+        let options = config.options()?;
+        let members = Arc::new(Members::new(&config.endpoints, options, config.timeout));
+        let keep_alives = KeepAlives::new(members.clone(), config.timeout);
+        let prefix = Prefix::new(&config.prefix);
+        let etcd = Etcd { members, keep_alives, prefix, limits: config.limits };
+        etcd.reach(config.endpoints.len()).await?;
+        Ok(Arc::new(etcd))
+    }
+
+    /// Counts the prefix's keys on the first of the endpoints that answers: that takes a leader and the permission to
+    /// read.
+    async fn reach(&self, endpoints: usize) -> Result<(), Failure> {
+        let mut tries = 1;
+        loop {
+            match self.members.call(|client| count(client, &self.prefix)).await {
+                Err(failure) if failure.is_away() && tries < endpoints => tries += 1,
+                result => return result,
+            }
+        }
+    }
+}
+
+async fn count(mut client: Client, prefix: &Prefix) -> Result<(), Failure> {
+    let options = GetOptions::new().with_range(prefix.end()).with_count_only();
+    client.get(prefix.start(), Some(options)).await?;
+    Ok(())
+}
+
+async fn status(mut client: Client) -> Result<Status, Failure> {
+    let status = client.status().await?;
+    let cluster_id = status.header().map_or(0, |header| header.cluster_id());
+    Ok(Status { cluster_id, version: status.version().to_owned() })
 }
 
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Etcd").field("endpoints", &self.endpoints).finish_non_exhaustive()
-    }
-}
-
-impl Etcd {
-    /// Connects, and logs in where there is a user.
-    ///
-    /// # Errors
-    /// `Unavailable`: no endpoint answers. `Rejected`: wrong credentials, or TLS files that cannot be used.
-    pub async fn connect(config: &EtcdConfig, limits: Limits) -> Result<Arc<Etcd>, StoreError> {
-        let options = options(config);
-        let connecting = Client::connect(config.endpoints.clone(), Some(options.clone()));
-        let client = within(CALL, connecting).await.map_err(|error| named(error, &config.endpoints))?;
-        let keep_alives = KeepAlives::new(client.lease_client());
-        let prefix = Bytes::from(format!("{}/", config.prefix.trim_end_matches('/')));
-        let endpoints = config.endpoints.clone();
-        Ok(Arc::new(Etcd { client, prefix, limits, endpoints, options, keep_alives }))
-    }
-}
-
-fn options(config: &EtcdConfig) -> ConnectOptions {
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(CONNECT)
-        .with_keep_alive(PING.0, PING.1)
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    if let Some(credentials) = &config.credentials {
-        options = options.with_user(&credentials.user, credentials.password.reveal());
-    }
-    if let Some(files) = &config.tls {
-        let mut tls = TlsOptions::new();
-        tls = match &files.ca {
-            Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
-            None => tls.with_enabled_roots(),
-        };
-        if let Some((certificate, key)) = &files.identity {
-            tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
-        }
-        options = options.with_tls(tls);
-    }
-    options
-}
-
-/// An answer within `limit`, or `Unavailable`.
-async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(result) => result.map_err(convert::error),
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {limit:?}"))),
-    }
-}
-
-fn named(error: StoreError, endpoints: &[String]) -> StoreError {
-    let at = endpoints.join(", ");
-    match error {
-        StoreError::Unavailable(why) => StoreError::Unavailable(format!("etcd at {at}: {why}")),
-        StoreError::Rejected(why) => StoreError::Rejected(format!("etcd at {at}: {why}")),
-        other => other,
+        f.debug_list().entries(self.members.endpoints()).finish()
     }
 }
 
@@ -117,78 +96,91 @@ impl Store for Etcd {
         self.limits
     }
 
+    /// Members that do not answer are a warning, unless none does. `Rejected` where they are of different clusters.
     async fn identity(&self) -> Result<Identity, StoreError> {
-        let mut client = self.client.maintenance_client();
-        let status = within(CALL, client.status()).await.map_err(|error| named(error, &self.endpoints))?;
-        let cluster_id = status.header().map_or(0, |header| header.cluster_id());
-        let warnings = versions::warnings(&self.endpoints, &self.options).await;
-        Ok(Identity { cluster_id, warnings, description: format!("etcd {}", status.version()) })
+        let mut identity = Identity::default();
+        let mut versions: Vec<String> = Vec::new();
+        let mut failed = None;
+        for (endpoint, status) in self.members.endpoints().zip(self.members.call_all(status).await) {
+            match status {
+                Ok(status) => {
+                    if !versions.is_empty() && status.cluster_id != identity.cluster_id {
+                        let why = format!("{endpoint} belongs to another etcd cluster than the endpoints before it");
+                        return Err(StoreError::Rejected(why));
+                    }
+                    identity.cluster_id = status.cluster_id;
+                    identity.warnings.extend(version::warning(endpoint, &status.version));
+                    if !versions.contains(&status.version) {
+                        versions.push(status.version);
+                    }
+                }
+                Err(failure) => {
+                    let error = StoreError::from(failure);
+                    identity.warnings.push(error.to_string());
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if versions.is_empty() => Err(error),
+            _ => {
+                identity.description = format!("etcd {}", versions.join(", "));
+                Ok(identity)
+            }
+        }
     }
 
     async fn transact(&self, txn: Txn) -> Result<TxnResult, StoreError> {
-        let request = convert::txn(txn, &self.prefix);
-        let mut client = self.client.kv_client().max_decoding_message_size(MAX_RESPONSE);
-        let response = within(CALL, client.txn(request)).await?;
-        convert::txn_result(response, self.prefix.len())
+        let call = |client: Client| {
+            let request = self.prefix.txn(&txn);
+            async move {
+                // The answer is as large as what was asked to be read; refusing it would leave the outcome open.
+                let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
+                Ok(kv.txn(request).await?.0)
+            }
+        };
+        let response = self.members.call(call).await.map_err(|failure| failure.for_lease(first_lease(&txn)))?;
+        let unexpected = || StoreError::Unavailable("etcd's answer does not fit the transaction".to_owned());
+        let revision = response.header.ok_or_else(unexpected)?.revision;
+        let succeeded = response.succeeded;
+        let results = self.prefix.results(&txn, succeeded, response.responses).ok_or_else(unexpected)?;
+        Ok(TxnResult { revision, succeeded, results })
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        snapshot::read(&self.client, &self.prefix).await
+        snapshot::read(&self.members, &self.prefix, self.limits.request_bytes).await
     }
 
+    /// `Compacted` comes as the stream's first item: etcd confirms a watch before it looks for its revision.
     async fn changes(&self, from: i64) -> Result<ChangeStream, StoreError> {
-        let mut client = self.client.watch_client().max_decoding_message_size(MAX_RESPONSE);
-        let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        let opening = async {
-            let mut stream = client.watch(self.prefix.to_vec(), Some(options)).await?;
-            let first = stream.message().await?;
-            Ok((stream, first))
-        };
-        let (stream, first) = within(CALL, opening).await?;
-        match first {
-            Some(response) if response.created() && !response.canceled() => {}
-            Some(response) => return Err(convert::cancelled(&response)),
-            None => return Err(StoreError::Unavailable("the watch was closed at once".to_owned())),
-        }
-        Ok(follow(stream, self.prefix.len()))
+        let watch = self.members.call(|client| Watch::open(client, self.prefix.clone(), from)).await?;
+        Ok(watch.into_stream())
     }
 
     async fn lease_grant(&self, id: i64, ttl: i64) -> Result<(), StoreError> {
-        let mut client = self.client.lease_client();
-        let granting = client.grant(ttl, Some(LeaseGrantOptions::new().with_id(id)));
-        match within(CALL, granting).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::LeaseExists { .. }) => Err(StoreError::LeaseExists { id }),
-            Err(error) => Err(error),
+        if id == 0 {
+            // etcd would draw an id of its own.
+            return Err(StoreError::Rejected("a lease needs an id of its own".to_owned()));
         }
+        let call = |mut client: Client| async move {
+            client.lease_grant(ttl, Some(LeaseGrantOptions::new().with_id(id))).await?;
+            Ok(())
+        };
+        self.members.call(call).await.map_err(|failure| failure.for_lease(id))
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<(), StoreError> {
-        let answer = tokio::time::timeout(CALL, self.keep_alives.renew(id)).await;
-        answer.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {CALL:?}"))))
+        self.keep_alives.keep_alive(id).await.map_err(|failure| failure.for_lease(id))
     }
 
     async fn lease_revoke(&self, id: i64) -> Result<(), StoreError> {
-        let mut client = self.client.lease_client();
-        match within(CALL, client.revoke(id)).await {
-            Ok(_) | Err(StoreError::LeaseNotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
+        let call = |mut client: Client| async move {
+            client.lease_revoke(id).await?;
+            Ok(())
+        };
+        match self.members.call(call).await {
+            Err(Failure::LeaseNotFound) => Ok(()),
+            result => result.map_err(|failure| failure.for_lease(id)),
         }
     }
-}
-
-/// The watch's responses as revisions, until it ends.
-fn follow(stream: WatchStream, prefix: usize) -> ChangeStream {
-    let responses = futures::stream::unfold(Some(stream), move |stream| async move {
-        let mut stream = stream?;
-        let next = match stream.message().await {
-            Ok(Some(response)) if response.canceled() => Err(convert::cancelled(&response)),
-            Ok(Some(response)) => convert::revisions(response, prefix),
-            Ok(None) => Err(StoreError::Unavailable("the watch was closed".to_owned())),
-            Err(error) => Err(convert::error(error)),
-        };
-        let open = next.is_ok();
-        Some((next, open.then_some(stream)))
-    });
-    responses.boxed()
 }

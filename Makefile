@@ -1,0 +1,68 @@
+# How to work on zketcd. Every target installs what it needs and is not there yet.
+
+SHELL := /bin/bash
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+install := tests/tools/install.sh
+
+# where `make run` listens
+LISTEN ?= 127.0.0.1:2181
+# flags for cargo test, such as FLAGS="--test store_contract"
+FLAGS ?=
+# seconds for each fuzz target
+FUZZ_SECONDS ?= 60
+
+.PHONY: help run release test tools flink fuzz lint fmt clippy doc deny advisories
+
+help: ## say what the targets do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+
+run: release ## serve ZooKeeper clients on 127.0.0.1:2181, data kept in ./data
+	@echo 'Connect ZooKeeper clients to $(LISTEN), for example: zkCli.sh -server $(LISTEN)   (Ctrl-C ends the server)'
+	@exec target/release/zketcd serve --listen $(LISTEN) --store embedded --data-dir data
+
+release: ## build target/release/zketcd
+	$(install) rust protoc
+	cargo build --release --locked
+
+test: tools ## run all tests but Flink's
+	cargo test --locked --no-fail-fast $(FLAGS)
+
+tools: ## install what the tests need, etcd 3.4 and 3.6 among it
+	$(install) rust protoc etcd-3.4 etcd-3.6
+
+flink: release ## run Flink on two zketcd and an etcd, and kill each of them
+	$(install) etcd-3.6
+	tests/flink/run.sh $(FLAGS)
+
+fuzz: fuzz-frame fuzz-requests ## run each fuzz target for FUZZ_SECONDS
+
+fuzz-%:
+	$(install) rust protoc cargo-fuzz
+	RUSTC_BOOTSTRAP=1 cargo fuzz run $* -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
+
+lint: fmt clippy doc deny advisories ## all that CI checks without running anything
+
+fmt:
+	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+
+clippy:
+	$(install) rust protoc
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc:
+	$(install) rust protoc
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+deny:
+	$(install) rust cargo-deny
+	cargo deny --locked check bans licenses sources
+
+advisories:
+	$(install) rust cargo-deny
+	@if timeout 120 cargo deny --locked fetch db; then \
+	  cargo deny --locked check --disable-fetch advisories; \
+	else \
+	  echo 'advisories: not checked, their database cannot be reached from here'; \
+	fi
