@@ -134,7 +134,7 @@ impl Zketcd {
     pub async fn resync(&mut self) {
         let replica = Replica::load(self.store.snapshot().await.expect("a snapshot")).expect("a sane snapshot");
         self.stream = self.store.changes(replica.revision() + 1).await.expect("a stream");
-        self.engine.resync(replica);
+        self.engine.resync(replica).expect("the lanes are in the snapshot");
     }
 
     /// A connection that has asked for a new session.
@@ -251,13 +251,16 @@ impl Talker {
 
     pub fn replies(&mut self) -> Vec<(ReplyHeader, Reply<'static>)> {
         let heard = self.heard().into_iter();
-        heard.filter_map(|one| if let Heard::Reply(header, reply) = one { Some((header, reply)) } else { None }).collect()
+        heard
+            .filter_map(|one| if let Heard::Reply(header, reply) = one { Some((header, reply)) } else { None })
+            .collect()
     }
 
     /// The events, by kind and path.
     pub fn events(&mut self) -> Vec<(i32, String)> {
         let heard = self.heard().into_iter();
-        let event = |one| if let Heard::Event(_, event) = one { Some((event.kind, event.path.into_owned())) } else { None };
+        let event =
+            |one| if let Heard::Event(_, event) = one { Some((event.kind, event.path.into_owned())) } else { None };
         heard.filter_map(event).collect()
     }
 
