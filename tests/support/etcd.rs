@@ -22,7 +22,7 @@ const PORT_TRIES: usize = 5;
 const LOG_LINES: usize = 40;
 
 /// What etcd 3.4 and 3.6 alike write once a client can be served: the cluster has a leader then.
-const READY: &str = "ready to serve client requests";
+const READY: &str = "serving client traffic";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -36,10 +36,8 @@ impl Version {
             Version::V34 => ("ZKETCD_TEST_ETCD_34", "etcd-3.4"),
             Version::V36 => ("ZKETCD_TEST_ETCD_36", "etcd-3.6"),
         };
-        let program = env::var_os(variable).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name),
-            PathBuf::from,
-        );
+        let program = env::var_os(variable)
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name), PathBuf::from);
         assert!(program.is_file(), "{} is missing: run make tools, or set {variable}", program.display());
         program
     }

@@ -78,7 +78,6 @@ macro_rules! at_site {
 }
 pub(crate) use at_site;
 
-
 /// Where a test's servers keep their data.
 pub enum Site {
     Zketcd(Arc<dyn Store>),
