@@ -24,10 +24,15 @@ const CLIENTS: usize = 3;
 /// What the test does next, at one of the two servers.
 #[derive(Debug, Clone)]
 enum Step {
-    Send { client: usize, requests: Vec<Request> },
+    Send {
+        client: usize,
+        requests: Vec<Request>,
+    },
     Build,
     /// The store has the batch; `again`: and has it a second time, as where the first answer was lost.
-    Commit { again: bool },
+    Commit {
+        again: bool,
+    },
     Answer,
     Pull,
     Resync,

@@ -251,13 +251,16 @@ impl Talker {
 
     pub fn replies(&mut self) -> Vec<(ReplyHeader, Reply<'static>)> {
         let heard = self.heard().into_iter();
-        heard.filter_map(|one| if let Heard::Reply(header, reply) = one { Some((header, reply)) } else { None }).collect()
+        heard
+            .filter_map(|one| if let Heard::Reply(header, reply) = one { Some((header, reply)) } else { None })
+            .collect()
     }
 
     /// The events, by kind and path.
     pub fn events(&mut self) -> Vec<(i32, String)> {
         let heard = self.heard().into_iter();
-        let event = |one| if let Heard::Event(_, event) = one { Some((event.kind, event.path.into_owned())) } else { None };
+        let event =
+            |one| if let Heard::Event(_, event) = one { Some((event.kind, event.path.into_owned())) } else { None };
         heard.filter_map(event).collect()
     }
 

@@ -156,9 +156,7 @@ impl Model {
                     op::CREATE => MultiResult::Create { path: path.into() },
                     _ => MultiResult::Create2 { stat: after.nodes[&path].stat, path: path.into() },
                 }),
-                MultiOp::Delete { path, version } => {
-                    after.delete(path, *version, zxid).map(|()| MultiResult::Delete)
-                }
+                MultiOp::Delete { path, version } => after.delete(path, *version, zxid).map(|()| MultiResult::Delete),
                 MultiOp::SetData { path, data, version } => {
                     after.set(path, data.as_deref(), *version, zxid).map(|stat| MultiResult::SetData { stat })
                 }
