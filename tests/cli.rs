@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// No test waits longer than this for the program; on a machine that needs more, something is wrong.
-const PATIENCE: &str = "30s";
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn zketcd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zketcd"));
@@ -45,8 +46,10 @@ impl Server {
         command.env("ZKETCD_LISTEN", listen.to_string()).env("ZKETCD_ADMIN_LISTEN", admin.to_string());
         let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut server = Server { child, listen, admin };
+        let begun = Instant::now();
         while run(&mut server.healthcheck(&[])).0 != Some(0) {
             assert!(server.child.try_wait().unwrap().is_none(), "the server ended: {}", server.log());
+            assert!(begun.elapsed() < PATIENCE, "the server does not become alive");
         }
         server
     }
@@ -54,7 +57,7 @@ impl Server {
     fn healthcheck(&self, args: &[&str]) -> Command {
         let mut command = zketcd(&["healthcheck"]);
         command.args(args).env("ZKETCD_ADMIN_LISTEN", self.admin.to_string());
-        command.env("ZKETCD_HEALTHCHECK_TIMEOUT", PATIENCE);
+        command.env("ZKETCD_HEALTHCHECK_TIMEOUT", format!("{PATIENCE:?}"));
         command
     }
 
@@ -178,7 +181,8 @@ fn healthcheck_tells_by_its_exit_code() {
         while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
         (&stream).write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\netcd is away\n").unwrap();
     });
-    let error = fails(&mut zketcd(&["healthcheck", "--ready", "--timeout", PATIENCE, "--admin", &url]));
+    let patience = format!("{PATIENCE:?}");
+    let error = fails(&mut zketcd(&["healthcheck", "--ready", "--timeout", &patience, "--admin", &url]));
     assert_eq!(error, format!("{url}/readyz: 503 etcd is away"));
     answering.join().unwrap();
 }

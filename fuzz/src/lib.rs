@@ -42,7 +42,7 @@ pub fn request(source: &mut Unstructured<'_>) -> Result<Request> {
         9 => Request::Sync { path: path(source)? },
         10 => Request::Ping,
         11 => Request::GetChildren2 { path: path(source)?, watch: source.arbitrary()? },
-        12 => Request::Check { path: path(source)?, version: version(source)? },
+        12 => Request::Unknown { op: op::CHECK },
         13 | 14 => Request::Multi(several(source, multi_op)?),
         15 => Request::Reconfig,
         16 => Request::CheckWatches { path: path(source)?, kind: source.int_in_range(0..=6)? },

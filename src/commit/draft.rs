@@ -3,7 +3,7 @@
 //! Reads see the request's own writes, then those of the batch's earlier requests, then the replica. What is read
 //! from the replica becomes a compare; what is read from the batch ties the request to the group that wrote it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -355,21 +355,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Paths of the session's ephemerals, the batch's included.
-    pub fn ephemerals(&self, session: i64) -> Vec<String> {
-        let mut paths: Vec<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
+    pub fn ephemerals(&self, session: i64) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
         for (key, (value, _)) in &self.overlay.values {
             let key::Parsed::Node(path) = key::parse(key) else { continue };
             match value {
-                Value::Node(Some(node)) if node.view.owner == session => {
-                    if !paths.iter().any(|known| known == path) {
-                        paths.push(path.to_owned());
-                    }
-                }
-                Value::Node(None) => paths.retain(|known| known != path),
-                _ => {}
-            }
+                Value::Node(Some(node)) if node.view.owner == session => paths.insert(path.to_owned()),
+                Value::Node(_) => paths.remove(path),
+                _ => continue,
+            };
         }
-        paths.sort_unstable();
         paths
     }
 

@@ -147,7 +147,6 @@ fn body(out: &mut BytesMut, request: &Request) {
         | Request::GetEphemerals { prefix: path }
         | Request::GetAllChildrenNumber { path } => write::string(out, path),
         Request::Delete { path, version: number }
-        | Request::Check { path, version: number }
         | Request::CheckWatches { path, kind: number }
         | Request::RemoveWatches { path, kind: number }
         | Request::AddWatch { path, mode: number } => path_and_number(out, path, *number),

@@ -121,10 +121,6 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
         op::GET_CHILDREN2 => {
             read::parse(path_and_watch.map(|(path, watch)| Request::GetChildren2 { path, watch }), input)
         }
-        op::CHECK => {
-            let request = (read::string_or_empty, be_i32).map(|(path, version)| Request::Check { path, version });
-            read::parse(request, input)
-        }
         op::MULTI => read::parse(multi(multi_op(frame)).map(Request::Multi), input),
         op::RECONFIG => {
             let servers = (read::nullable_string, read::nullable_string, read::nullable_string);

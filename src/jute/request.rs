@@ -267,11 +267,6 @@ pub enum Request {
         path: String,
         watch: bool,
     },
-    /// A check outside of a multi. No client sends one; ZooKeeper treats it as [`Request::Unknown`].
-    Check {
-        path: String,
-        version: i32,
-    },
     Multi(Vec<MultiOp>),
     /// What is to be reconfigured is not kept: there is no ensemble to do it to.
     Reconfig,
@@ -307,7 +302,7 @@ pub enum Request {
     },
     WhoAmI,
     CloseSession,
-    /// An opcode that ZooKeeper does not know, or takes from no client: Unimplemented, then the connection is closed
+    /// An opcode that ZooKeeper does not know, or takes from no client (check outside of a multi): Unimplemented, then the connection is closed
     /// (`UnimplementedRequestProcessor`). Its body has not been looked at.
     Unknown {
         op: i32,
@@ -329,7 +324,6 @@ impl Request {
             Request::Sync { .. } => op::SYNC,
             Request::Ping => op::PING,
             Request::GetChildren2 { .. } => op::GET_CHILDREN2,
-            Request::Check { .. } => op::CHECK,
             Request::Multi(_) => op::MULTI,
             Request::Reconfig => op::RECONFIG,
             Request::CheckWatches { .. } => op::CHECK_WATCHES,

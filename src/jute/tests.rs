@@ -279,7 +279,6 @@ fn requests() -> impl Strategy<Value = Request> {
         any::<String>().prop_map(|path| Request::Sync { path }),
         Just(Request::Ping),
         watched().prop_map(|(path, watch)| Request::GetChildren2 { path, watch }),
-        numbered().prop_map(|(path, version)| Request::Check { path, version }),
         vec(multi_ops(), 0..4).prop_map(Request::Multi),
         Just(Request::Reconfig),
         numbered().prop_map(|(path, kind)| Request::CheckWatches { path, kind }),

@@ -125,7 +125,12 @@ impl Client {
         let writer = write(shared.clone(), outbox.clone(), writing);
         let reader = async {
             let ended = match self.attach(id, request).await {
-                Ok(()) => self.read(id, &outbox).await,
+                Ok(()) => {
+                    // Clients send auth, watches and requests right behind the connect request: the answer to that
+                    // comes first.
+                    outbox.room().await;
+                    self.read(id, &outbox).await
+                }
                 Err(reason) => reason,
             };
             shared.with(|engine| engine.end(id, ended));

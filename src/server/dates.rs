@@ -74,8 +74,10 @@ mod tests {
         for day in 1..146_097 {
             let now = civil(day * 86_400);
             assert_eq!(now.weekday, (before.weekday + 1) % 7);
-            let next_day = (now.year, now.month) == (before.year, before.month) && now.day == before.day + 1;
+            let next_day = now.month == before.month && now.day == before.day + 1;
             let next_month = now.day == 1 && now.month == before.month % 12 + 1 && before.day >= 28;
+            let new_year = i64::from(now.month == 1 && now.day == 1);
+            assert_eq!(now.year, before.year + new_year, "{}", java_date(day * 86_400));
             assert!(next_day || next_month, "{}", java_date(day * 86_400));
             before = now;
         }

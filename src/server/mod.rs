@@ -48,8 +48,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// the stream is. A quarter of `--etcd-timeout`, at most this.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How long `/readyz` waits for a commit.
-const READY: Duration = Duration::from_secs(5);
+/// How long a server that ends waits for its lease to be revoked.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// How long a server that ends waits for the answers of what it took.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ impl Core {
     /// The lanes go with their lease; sessions stay.
     async fn leave(&self) {
         let lease = self.shared.take(|engine| engine.identity().lease);
-        if tokio::time::timeout(READY, self.shared.store.lease_revoke(lease)).await.is_err() {
+        if tokio::time::timeout(LEAVE, self.shared.store.lease_revoke(lease)).await.is_err() {
             tracing::debug!("the server's lease was not revoked: it will expire");
         }
     }
@@ -278,21 +278,17 @@ async fn probe(shared: Arc<Shared>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     loop {
         tick.tick().await;
-        let (done, level) = oneshot::channel();
-        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64 {
-            shared.with(|engine| engine.sync(done));
-            // One probe at a time; a lane that is lost drops it.
-            let _ = level.await;
+        if shared.take(|engine| engine.staleness()) >= every.as_millis() as u64
+            && let Err(error) = commit_nothing(&shared).await
+        {
+            tracing::debug!(%error, "no probe");
         }
     }
 }
 
-/// Whether a commit goes through now.
-pub(crate) async fn is_ready(shared: &Shared) -> Result<(), StoreError> {
+/// Commits nothing, and returns when that is applied here.
+pub(crate) async fn commit_nothing(shared: &Shared) -> Result<(), StoreError> {
     let (done, committed) = oneshot::channel();
     shared.with(|engine| engine.sync(done));
-    match tokio::time::timeout(READY, committed).await {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(StoreError::Unavailable(format!("no commit within {READY:?}"))),
-    }
+    committed.await.map_err(|_| StoreError::Unavailable("the server begins anew".to_owned()))
 }

@@ -61,7 +61,7 @@ impl Probe for Pages {
     }
 
     async fn ready(&self) -> Result<(), String> {
-        super::is_ready(&self.0).await.map_err(|error| error.to_string())
+        super::commit_nothing(&self.0).await.map_err(|error| error.to_string())
     }
 
     fn gauges(&self) -> Gauges {

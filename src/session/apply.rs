@@ -298,6 +298,7 @@ impl Engine {
             read_only_byte: conn.read_only_byte,
         };
         conn.outbox.push(|out| response.encode(out));
+        conn.outbox.signal_room();
         tracing::info!(session = format_args!("{session:#x}"), peer = %conn.peer, timeout_ms, "session attached");
         self.advance(id);
     }

@@ -184,19 +184,19 @@ impl Engine {
                 self.reject(lane, &reason);
                 Ok(())
             }
-            LaneAnswer::LeaseGone => {
-                self.lease_gone(lane);
-                Ok(())
-            }
+            LaneAnswer::LeaseGone => self.lease_gone(lane),
             LaneAnswer::Unknown => Err(LaneLost),
-            LaneAnswer::Result(result) => match in_flight.batch.outcome(&result) {
-                Outcome::LaneLost => Err(LaneLost),
-                outcome => {
-                    in_flight.outcome = Some(outcome);
-                    in_flight.answered = self.now.mono;
-                    Ok(())
+            LaneAnswer::Result(result) => {
+                self.store_revision = self.store_revision.max(result.revision);
+                match in_flight.batch.outcome(&result) {
+                    Outcome::LaneLost => Err(LaneLost),
+                    outcome => {
+                        in_flight.outcome = Some(outcome);
+                        in_flight.answered = self.now.mono;
+                        Ok(())
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -215,10 +215,12 @@ impl Engine {
         }
     }
 
-    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone.
-    fn lease_gone(&mut self, lane: usize) {
-        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return };
+    /// Puts a batch back, without the sessions that were to begin in it: one of their leases is gone. Where there is
+    /// none, it is the server's own.
+    fn lease_gone(&mut self, lane: usize) -> Result<(), LaneLost> {
+        let Some(in_flight) = self.lanes.get_mut(lane).and_then(|lane| lane.in_flight.take()) else { return Ok(()) };
         self.release_keys(&in_flight.batch.keys);
+        let all = in_flight.origins.len();
         let mut rest = Vec::new();
         for origin in in_flight.origins {
             match origin {
@@ -234,7 +236,11 @@ impl Engine {
                 Origin::Task(task) => rest.push(Origin::Task(task)),
             }
         }
+        if rest.len() == all {
+            return Err(LaneLost);
+        }
         self.put_back_ready(rest);
+        Ok(())
     }
 
     /// Puts requests back and lets their connections go on.

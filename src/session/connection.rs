@@ -162,11 +162,8 @@ impl Engine {
                 Incoming::Malformed(header, code) => (header, What::Malformed(code)),
             };
             if draining {
-                // What was taken is still to be answered, the rest is for another server.
-                if conn.is_idle() {
-                    self.close(id, CloseReason::Shutdown);
-                }
-                return true;
+                // Too late; what was taken before is still answered.
+                break;
             }
             let ids = conn.ids.clone();
             let pending = Pending { xid: header.xid, op: header.op, what, ids, received: now.mono, fails: 0 };

@@ -28,6 +28,10 @@ const MIN_MARGIN_MS: u64 = 500;
 /// How long keys that another server claims are left out of batches, in milliseconds: some round trips to etcd.
 pub(super) const CLAIM_MS: u64 = 50;
 
+/// A store that has not answered a batch for so long, in milliseconds, is away: commits take some milliseconds, an
+/// election a second.
+const AWAY_MS: u64 = 1_500;
+
 /// Containers and TTL nodes deleted in one sweep: ZooKeeper's `znode.container.maxPerMinute`.
 const SWEEP_LIMIT: usize = 10_000;
 
@@ -137,6 +141,10 @@ pub struct Engine {
     pub(super) claimed: HashMap<Bytes, u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
+    /// The newest revision that the store has told of.
+    pub(super) store_revision: i64,
+    /// The store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
+    away: bool,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
@@ -177,6 +185,8 @@ impl Engine {
             busy: HashMap::new(),
             claimed: HashMap::new(),
             backlog: VecDeque::new(),
+            store_revision: 0,
+            away: false,
             revocations: Vec::new(),
             contact: now.mono,
             lost: None,
@@ -218,6 +228,12 @@ impl Engine {
         if self.draining {
             self.close(conn, CloseReason::Shutdown);
             return;
+        }
+        if let Write::Attach { id, password } = &write
+            && self.replica.session(*id).is_some_and(|session| session.record.password == password[..])
+            && let Some(held) = self.held.get_mut(id)
+        {
+            held.heard = self.now.mono;
         }
         self.task(write, Purpose::Handshake { conn, renewed_at });
     }
@@ -290,13 +306,14 @@ impl Engine {
     pub fn tick(&mut self) {
         let now = self.now.mono;
         self.claimed.retain(|_, until| *until > now);
+        self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
         self.held.retain(|id, held| {
             if held.ending {
                 return true;
             }
-            if now.saturating_sub(held.heard) >= held.timeout_ms {
+            if !self.away && now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
                 return true;
@@ -333,6 +350,18 @@ impl Engine {
         if self.lost.is_none() {
             self.lost = missing;
         }
+    }
+
+    /// When the store is back, every session has its whole timeout again, as after an election of ZooKeeper's: its
+    /// client may have tried all the time.
+    fn note_outage(&mut self) {
+        let now = self.now.mono;
+        let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent).min();
+        let away = unanswered.is_some_and(|sent| now.saturating_sub(sent) > AWAY_MS);
+        if self.away && !away {
+            self.held.values_mut().for_each(|held| held.heard = now);
+        }
+        self.away = away;
     }
 
     fn close_waiting_too_long(&mut self) {

@@ -176,7 +176,7 @@ impl Outbox {
         state.closed.map(Outgo::End)
     }
 
-    /// The engine says that the connection's queue has room again.
+    /// The engine says that the connection's queue has room: its session is attached, or waiting requests were answered.
     pub fn signal_room(&self) {
         self.room.notify_one();
     }

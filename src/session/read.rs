@@ -39,8 +39,7 @@ impl Engine {
                     Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, zxid), &reply),
                     Err(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty),
                 }
-                // A check is an operation of a multi only (`Request.isValid`).
-                if let Request::Check { .. } | Request::Unknown { .. } = **request {
+                if let Request::Unknown { .. } = **request {
                     self.close(id, CloseReason::UnknownRequest);
                     return;
                 }
@@ -137,7 +136,7 @@ impl<'a> Reader<'a> {
             // What a server without SASL answers: no token.
             Request::Sasl { .. } => Reply::Sasl(None),
             Request::Reconfig => return Err(ErrorCode::ReconfigDisabled),
-            Request::Check { .. } | Request::Unknown { .. } => return Err(ErrorCode::Unimplemented),
+            Request::Unknown { .. } => return Err(ErrorCode::Unimplemented),
             // Writes and auth do not come here.
             _ => return Err(ErrorCode::SystemError),
         })

@@ -20,13 +20,15 @@ impl Engine {
             connections: self.connections.len() as u64,
             outstanding: outstanding as u64,
             uptime: Duration::from_millis(self.now.mono),
-            znodes: self.replica.len() as u64,
+            // ZooKeeper counts the root twice: as `/` and as the empty path.
+            znodes: self.replica.len() as u64 + 1,
             watches: self.watches.counts().total as u64,
             ephemerals: self.replica.ephemeral_count() as u64,
             data_bytes: self.replica.data_bytes(),
             sessions: self.replica.session_count() as u64,
             last_zxid: self.replica.last_zxid(),
-            replica_lag_revisions: (self.received_revision() - self.replica.revision()).max(0) as u64,
+            replica_lag_revisions: (self.received_revision().max(self.store_revision) - self.replica.revision()).max(0)
+                as u64,
             replica_lag: Duration::from_millis(self.staleness()),
         }
     }

@@ -265,7 +265,7 @@ impl Replica {
     pub fn apply(&mut self, revision: &Revision) -> Result<Applied, ApplyError> {
         assert!(revision.revision > self.revision, "a store's revisions come in order, each once");
         let mut applied = Applied { revision: revision.revision, ..Applied::default() };
-        let lane = self.take_lane(revision, &mut applied)?;
+        let lane = self.take_lane(revision)?;
         let mut deleted = Vec::new();
         let mut put = Vec::new();
         let mut rest = Vec::new();
@@ -284,9 +284,8 @@ impl Replica {
             self.remove(path);
         }
         for (path, kv) in put {
-            if let Some(change) = self.put_node_change(path, kv, &mut applied)? {
-                applied.changes.push(change);
-            }
+            let change = self.put_node_change(path, kv, &mut applied)?;
+            applied.changes.push(change);
         }
         for (parsed, change) in rest {
             match (parsed, change) {
@@ -578,7 +577,7 @@ impl Replica {
         }
     }
 
-    /// The new state of `n<path>`; the czxid of what it made, where it made a new node.
+    /// The new state of `n<path>`; whether it made a new node.
     fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<(NodeRecord, bool), ApplyError> {
         let record = NodeRecord::decode(kv.value.clone())?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
@@ -630,20 +629,15 @@ impl Replica {
     }
 
     /// The change that the record itself still shows. Earlier ones of the same revision are in the lane's record.
-    fn put_node_change(
-        &mut self,
-        path: &str,
-        kv: &KeyValue,
-        applied: &mut Applied,
-    ) -> Result<Option<Change>, ApplyError> {
-        if self.node(path).is_some_and(|node| node.create_revision != 0) {
-            let acl = self.node(path).and_then(Node::acl).cloned();
+    fn put_node_change(&mut self, path: &str, kv: &KeyValue, applied: &mut Applied) -> Result<Change, ApplyError> {
+        let before = self.node(path).map(|node| node.acl().cloned());
+        let (record, new) = self.put_node(path, kv)?;
+        if let Some(acl) = before.filter(|_| new) {
             applied.gone_acls.insert(path.to_owned(), acl);
         }
-        let (record, _) = self.put_node(path, kv)?;
         let place = record.stamp.place;
         let kind = if record.born == Born::Here(place) { ChangeKind::Created } else { ChangeKind::DataChanged };
-        Ok(Some(Change { place, kind, path: path.to_owned() }))
+        Ok(Change { place, kind, path: path.to_owned() })
     }
 
     fn put_children(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
@@ -696,11 +690,7 @@ impl Replica {
         }
     }
 
-    fn take_lane(
-        &mut self,
-        revision: &Revision,
-        _applied: &mut Applied,
-    ) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
+    fn take_lane(&mut self, revision: &Revision) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
         for change in &revision.changes {
             let (StoreChange::Put(kv), Parsed::Lane { server, lane }) = (change, key::parse(change.key())) else {
                 continue;

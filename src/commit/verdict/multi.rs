@@ -31,7 +31,7 @@ fn one(draft: &mut Draft<'_>, op: &MultiOp) -> Result<MultiAnswer, ErrorCode> {
         MultiOp::SetData { path, data, version } => {
             set_data::set_data(draft, path, data.clone(), *version).map(MultiAnswer::SetData)
         }
-        MultiOp::Check { path, version } => check::check(draft, path, *version).map(|_| MultiAnswer::Check),
+        MultiOp::Check { path, version } => check::check(draft, path, *version).map(|()| MultiAnswer::Check),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn end(draft: &mut Draft<'_>, session: i64, attached: i64, limit: usize) -> 
     let paths = draft.ephemerals(session);
     let more = paths.len() > limit;
     if !more {
-        delete_all(draft, &paths);
+        delete_all(draft, paths);
     }
     Ok(Answer::Ended { more })
 }
@@ -42,22 +42,21 @@ pub fn reap(draft: &mut Draft<'_>, session: i64, limit: usize) -> Answer {
     if draft.session_record(session).is_some() {
         return Answer::Ended { more: false };
     }
-    let mut paths = draft.ephemerals(session);
+    let paths = draft.ephemerals(session);
     let more = paths.len() > limit;
-    paths.truncate(limit);
-    delete_all(draft, &paths);
+    delete_all(draft, paths.into_iter().take(limit));
     Answer::Ended { more }
 }
 
-fn delete_all(draft: &mut Draft<'_>, paths: &[String]) {
-    for (index, path) in paths.iter().enumerate() {
+fn delete_all(draft: &mut Draft<'_>, paths: impl IntoIterator<Item = String>) {
+    for (index, path) in paths.into_iter().enumerate() {
         // As many as a limit of the store allows: far below 65,536.
         draft.place.index = u16::try_from(index).unwrap_or(u16::MAX);
-        let Ok(parent) = super::parent_of(path) else { continue };
-        if draft.node(path, Need::Whole).is_none() {
+        let Ok(parent) = super::parent_of(&path) else { continue };
+        if draft.node(&path, Need::Whole).is_none() {
             continue;
         }
         let children = draft.children(parent);
-        draft.delete_node(path, (parent, children));
+        draft.delete_node(&path, (parent, children));
     }
 }
