@@ -231,6 +231,23 @@ async fn an_attach_answered_after_the_session_moved_holds_nothing() {
     far.ok(&mut second, create("/a", b"", PERSISTENT)).await;
 }
 
+/// More ephemerals than one transaction can take, and a request behind the closeSession: that one's answer is the last.
+#[tokio::test]
+async fn what_comes_behind_a_close_session_gets_no_answer() {
+    let mut near = Zketcd::start(Embedded::memory()).await;
+    let mut client = near.client().await;
+    for n in 0..40 {
+        near.ok(&mut client, create(&format!("/e{n}"), b"", CreateMode::Ephemeral)).await;
+    }
+    let close = near.send(&mut client, Request::CloseSession);
+    near.send(&mut client, create("/late", b"", PERSISTENT));
+    near.settle().await;
+    let answered: Vec<i32> = client.replies().iter().map(|(header, _)| header.xid).collect();
+    assert_eq!(answered, [close]);
+    assert_eq!(client.closed(), Some(CloseReason::SessionClosed));
+    assert!(near.replica().node("/e39").is_none() && near.replica().node("/late").is_none());
+}
+
 /// Own revisions lost, with real streams and tasks: the lane is not stuck.
 #[tokio::test]
 async fn a_lane_whose_revision_was_lost_goes_on() {

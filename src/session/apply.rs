@@ -212,6 +212,10 @@ impl Engine {
         if let What::Fence = pending.what {
             return;
         }
+        // What came behind a closeSession gets no answer: the connection ends with that one's.
+        if self.connections.get(&id).is_some_and(|conn| conn.closing.is_some()) {
+            return;
+        }
         if leaves_more(&answer) {
             if let Some(conn) = self.connections.get_mut(&id) {
                 conn.closing = Some(pending);
