@@ -139,44 +139,52 @@ impl Cluster {
     fn step(&mut self, source: &mut Unstructured<'_>) -> Result<()> {
         let server = usize::from(source.arbitrary::<bool>()?);
         match source.int_in_range(0..=31)? {
-            0..=9 => self.act(server, source)?,
-            10..=14 => {
+            0..=11 => self.act(server, source)?,
+            12..=16 => {
                 let (lane, fate) = (source.int_in_range(0..=LANES - 1)?, fate(source)?);
                 self.step_lane(server, lane, fate);
             }
-            15..=17 => {
+            17..=19 => {
                 self.follow(server, source.int_in_range(1..=4)?);
             }
-            18 | 19 => self.run_server(server),
-            20 => self.hang_up(source.int_in_range(0..=CLIENTS - 1)?, source.arbitrary()?),
-            21 => {
+            20..=22 => self.run_server(server),
+            23 => self.hang_up(source.int_in_range(0..=CLIENTS - 1)?, source.arbitrary()?),
+            24 => {
                 let ms = *source.choose(&[1, 10, 60, 600, 1_600, 5_000])?;
                 self.advance(ms);
             }
-            22 | 23 => {
+            25 | 26 => {
                 let fate = fate(source)?;
                 self.renew(server, fate);
             }
-            24 => self.servers[server].revoke(),
-            25 => self.servers[server].engine.sweep(),
-            26 => self.servers[server].break_stream(),
-            27 => {
+            27 => self.servers[server].revoke(),
+            28 => self.servers[server].engine.sweep(),
+            29 => self.servers[server].break_stream(),
+            30 => self.servers[server].send_again(source.int_in_range(0..=LANES - 1)?),
+            _ => self.misfortune(server, source)?,
+        }
+        Ok(())
+    }
+
+    /// What is rare, so that between two of them something is built up.
+    fn misfortune(&mut self, server: usize, source: &mut Unstructured<'_>) -> Result<()> {
+        match source.int_in_range(0..=4)? {
+            0 => {
                 let revision = at_once(self.store.snapshot()).expect("the store answers").revision;
                 self.store.compact(revision + 1);
             }
-            28 => {
+            1 => {
                 if let Some(id) = pick(source, &self.leases.keys().copied().collect::<Vec<_>>())? {
                     self.end_lease(id);
                 }
             }
-            29 => {
+            2 => {
                 if let Some(lease) = pick(source, &self.server_leases)? {
                     at_once(self.store.lease_revoke(lease)).expect("the store answers");
                 }
             }
-            30 => self.crash(server),
+            3 => self.crash(server),
             _ => {
-                self.servers[server].send_again(source.int_in_range(0..=LANES - 1)?);
                 if let Some(stray) = self.strays.pop() {
                     // It may take effect or not; nobody hears of it.
                     let _ = at_once(self.store.transact(stray));
