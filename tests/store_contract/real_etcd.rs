@@ -266,8 +266,8 @@ async fn tls_asks_both_for_their_certificates(version: Version) {
     let tls = Tls { cert: ours.path("server.pem"), key: ours.path("server.key"), client_ca: Some(ours.path("ca.pem")) };
     let process = own_etcd(version, &[], Some(tls)).await;
     let mut good = config(&process);
-    good.ca = Some(ours.path("ca.pem"));
-    good.identity = Some((ours.path("client.pem"), ours.path("client.key")));
+    good.ca = Some(ours.pem("ca.pem"));
+    good.identity = Some((ours.pem("client.pem"), ours.pem("client.key")));
     use_everything(&*Etcd::connect(good.clone()).await.unwrap()).await;
 
     let failure = async |change: &dyn Fn(&mut EtcdConfig)| {
@@ -275,11 +275,11 @@ async fn tls_asks_both_for_their_certificates(version: Version) {
         change(&mut config);
         Etcd::connect(config).await.unwrap_err().to_string()
     };
-    let why = failure(&|config| config.ca = Some(theirs.path("ca.pem"))).await;
+    let why = failure(&|config| config.ca = Some(theirs.pem("ca.pem"))).await;
     assert!(why.contains("certificate"), "{why}");
     let why = failure(&|config| config.identity = None).await;
     assert!(why.to_lowercase().contains("certificate"), "{why}");
-    let why = failure(&|config| config.ca = Some(ours.path("server.key"))).await;
+    let why = failure(&|config| config.ca = Some(ours.pem("server.key"))).await;
     assert!(why.contains("certificate"), "{why}");
     let why = failure(&|config| config.endpoints = vec![process.endpoint().replace("https", "http")]).await;
     assert!(why.contains("https://"), "{why}");
@@ -308,6 +308,10 @@ impl Certificates {
 
     fn path(&self, name: &str) -> PathBuf {
         Path::new(self.0.path()).join(name)
+    }
+
+    fn pem(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
     }
 }
 
