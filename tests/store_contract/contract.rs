@@ -108,9 +108,9 @@ async fn compares_hold_as_etcd_says(fixture: Fixture) {
     let modified = apply(store, [put("k", "m")]).await.revision;
     let holds =
         async |key: &str, op, target| store.transact(when([compare(key, op, target)], [], [])).await.unwrap().succeeded;
-    let numbers: [(fn(i64) -> Target, i64); 3] =
-        [(Target::Version, 2), (Target::CreateRevision, created), (Target::ModRevision, modified)];
-    for (target, number) in numbers {
+    type Number = fn(i64) -> Target;
+    let version: Number = Target::Version;
+    for (target, number) in [(version, 2), (Target::CreateRevision, created), (Target::ModRevision, modified)] {
         for (than, equal, greater, less) in
             [(number - 1, false, true, false), (number, true, false, false), (number + 1, false, false, true)]
         {

@@ -224,7 +224,7 @@ async fn wrong_credentials_are_one_clear_error(version: Version) {
     .await
     .unwrap();
     let lease = lease_id();
-    until_available(async || store.changes(1).await).await;
+    drop(until_available(async || store.changes(1).await).await);
     until_available(async || store.lease_grant(lease, 60).await).await;
     until_available(async || store.lease_keep_alive(lease).await).await;
     use_everything(&*store).await;
