@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -23,6 +24,9 @@ const LOG_LINES: usize = 40;
 
 /// What etcd 3.4 and 3.6 alike write once a client can be served: the cluster has a leader then.
 const READY: &str = "serving client traffic";
+
+/// How long a start may take on a machine that is busy with other tests.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -172,8 +176,18 @@ impl Etcd {
             .spawn()
             .expect("sh starts");
         let log = BufReader::new(child.stderr.take().expect("etcd's log"));
+        let pid = child.id();
         self.running = Some(Running { child, guard });
-        wait_until_ready(log).inspect_err(|_| self.reap())
+        let (ready, late) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if late.recv_timeout(START_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Ends the log that is being read below.
+                let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).status();
+            }
+        });
+        let result = wait_until_ready(log);
+        drop(ready);
+        result.inspect_err(|_| self.reap())
     }
 }
 
