@@ -98,10 +98,6 @@ impl Site {
 
     /// Over an etcd that this process' tests share, below a prefix of its own.
     pub async fn etcd(version: Version) -> Site {
-            let _ = tracing_subscriber::fmt()
-                .with_writer(std::io::stderr)
-                .try_init();
-        }
         static ETCD: [OnceLock<Etcd>; 2] = [OnceLock::new(), OnceLock::new()];
         static SITES: AtomicUsize = AtomicUsize::new(0);
         let endpoint = tokio::task::spawn_blocking(move || {
