@@ -181,7 +181,11 @@ impl<'a> Builder<'a> {
         let mut leaders: Vec<usize> = self.groups.keys().copied().collect();
         leaders.sort_unstable();
         let place: HashMap<usize, usize> = leaders.iter().enumerate().map(|(at, leader)| (*leader, at)).collect();
-        let group_of: Vec<usize> = (0..self.leader.len()).map(|slot| place[&self.find(slot)]).collect();
+        // A slot's leader is never before it, so the last ones are settled first.
+        let mut group_of: Vec<usize> = vec![0; self.leader.len()];
+        for (slot, leader) in self.leader.iter().enumerate().rev() {
+            group_of[slot] = if *leader == slot { place[leader] } else { group_of[*leader] };
+        }
         let lane_key = key::lane(lane.server, lane.lane);
         let number = lane.number + 1;
         let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
@@ -372,7 +376,10 @@ impl Batch {
     }
 }
 
-fn merge(mut into: Group, other: Group) -> Group {
+/// The smaller into the larger: a group that grows request by request is not copied for each.
+fn merge(one: Group, other: Group) -> Group {
+    let size = |group: &Group| group.compares.len() + group.writes.len() + group.past.len();
+    let (mut into, other) = if size(&one) < size(&other) { (other, one) } else { (one, other) };
     into.compares.extend(other.compares);
     into.writes.extend(other.writes);
     into.past.extend(other.past);
