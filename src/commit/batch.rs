@@ -181,11 +181,7 @@ impl<'a> Builder<'a> {
         let mut leaders: Vec<usize> = self.groups.keys().copied().collect();
         leaders.sort_unstable();
         let place: HashMap<usize, usize> = leaders.iter().enumerate().map(|(at, leader)| (*leader, at)).collect();
-        // A slot's leader is never before it, so the last ones are settled first.
-        let mut group_of: Vec<usize> = vec![0; self.leader.len()];
-        for (slot, leader) in self.leader.iter().enumerate().rev() {
-            group_of[slot] = if *leader == slot { place[leader] } else { group_of[*leader] };
-        }
+        let group_of: Vec<usize> = (0..self.leader.len()).map(|slot| place[&self.find(slot)]).collect();
         let lane_key = key::lane(lane.server, lane.lane);
         let number = lane.number + 1;
         let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
