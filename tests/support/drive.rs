@@ -115,9 +115,8 @@ impl Zketcd {
     pub fn answer(&mut self, lane: usize, result: TxnResult) -> Result<(), LaneLost> {
         self.engine.answered_batch(lane, LaneAnswer::Result(result))?;
         // What the stream lost, the follower hears too.
-        match self.engine.apply_backlog() {
-            Err(error) => assert!(error.is_loss(), "{error}"),
-            Ok(()) => {}
+        if let Err(error) = self.engine.apply_backlog() {
+            assert!(error.is_loss(), "{error}");
         }
         Ok(())
     }
