@@ -17,7 +17,7 @@ use zketcd::tree::record::{MetaRecord, SessionRecord};
 use crate::check;
 use crate::client::{Connection, Session, State};
 use crate::request;
-use crate::server::{FOREVER, Fate, Server, at_once};
+use crate::server::{FOREVER, Fate, Followed, Server, at_once};
 
 const SERVERS: usize = 2;
 const LANES: usize = 2;
@@ -29,6 +29,13 @@ const STEPS: usize = 300;
 /// Rounds after which a cluster that is left in peace has settled: one for each request that could be waiting.
 const ROUNDS: usize = 2_000;
 
+/// Milliseconds between two rounds: less than a quarter of the shortest session's timeout, so that none ends by it.
+const PAUSE_MS: u64 = 500;
+
+/// Rounds without anything to do, after which nothing is coming any more: longer than what waits for a time (claims,
+/// refused reapings).
+const QUIET: u32 = 3;
+
 /// Requests of one connection that may wait: few, so that connections are stopped and go on.
 const OUTSTANDING: usize = 6;
 
@@ -36,6 +43,9 @@ const STORE_TIMEOUT_MS: u64 = 10_000;
 
 /// Milliseconds since the Unix epoch when a run begins.
 const EPOCH: i64 = 1_700_000_000_000;
+
+/// The servers' clock when a run begins, in milliseconds: 0 is never, to them.
+const BEGIN_MS: u64 = 1_000;
 
 /// Batches of servers that died, kept to come late.
 const MOST_STRAYS: usize = 8;
@@ -98,7 +108,7 @@ impl Cluster {
             store,
             servers: Vec::new(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
-            now: Now { mono: 0, wall: EPOCH },
+            now: Now { mono: BEGIN_MS, wall: EPOCH },
             leases: BTreeMap::new(),
             server_leases: Vec::new(),
             strays: Vec::new(),
@@ -135,7 +145,7 @@ impl Cluster {
                 self.step_lane(server, lane, fate);
             }
             15..=17 => {
-                self.servers[server].follow(source.int_in_range(1..=4)?);
+                self.follow(server, source.int_in_range(1..=4)?);
             }
             18 | 19 => self.run_server(server),
             20 => self.hang_up(source.int_in_range(0..=CLIENTS - 1)?, source.arbitrary()?),
@@ -280,7 +290,9 @@ impl Cluster {
             match state {
                 State::Open => continue,
                 State::Refused => {
-                    let over = engine.replica().session(connection.session.id).is_none();
+                    let snapshot = at_once(self.store.snapshot()).expect("the store answers");
+                    let record = key::session(connection.session.id);
+                    let over = snapshot.entries.iter().all(|entry| entry.key != record);
                     assert!(over || connection.wrong_password, "a session that lives is refused");
                     client.session = client.session.take().filter(|_| !over);
                 }
@@ -293,9 +305,21 @@ impl Cluster {
     }
 
     fn step_lane(&mut self, server: usize, lane: usize, fate: Fate) {
-        if self.servers[server].step_lane(lane, fate) {
-            return;
+        if !self.servers[server].step_lane(lane, fate) {
+            self.begin_anew(server);
         }
+    }
+
+    /// False: nothing came.
+    fn follow(&mut self, server: usize, most: usize) -> bool {
+        let followed = self.servers[server].follow(most);
+        if followed == Followed::LaneLost {
+            self.begin_anew(server);
+        }
+        followed != Followed::Nothing
+    }
+
+    fn begin_anew(&mut self, server: usize) {
         let number = self.server_number();
         let revoked = self.servers[server].engine.identity().lease;
         let gone = at_once(self.store.lease_keep_alive(revoked)).is_err();
@@ -333,7 +357,7 @@ impl Cluster {
     /// All that a server can do without time going on.
     fn run_server(&mut self, server: usize) {
         for _ in 0..ROUNDS {
-            let mut busy = self.servers[server].follow(usize::MAX);
+            let mut busy = self.follow(server, usize::MAX);
             for lane in 0..LANES {
                 busy |= self.servers[server].is_sending();
                 self.step_lane(server, lane, Fate::Answered);
@@ -389,6 +413,7 @@ impl Cluster {
         for server in &mut self.servers {
             server.engine.sync(oneshot::channel().0);
         }
+        let mut quiet = 0;
         for _ in 0..ROUNDS {
             for server in 0..SERVERS {
                 self.renew(server, Fate::Answered);
@@ -398,11 +423,12 @@ impl Cluster {
             self.read();
             let revision = at_once(self.store.snapshot()).expect("the store answers").revision;
             let level = |server: &Server| server.engine.replica().revision() == revision && !server.engine.has_work();
-            if self.servers.iter().all(level) {
+            quiet = if self.servers.iter().all(level) { quiet + 1 } else { 0 };
+            if quiet > QUIET {
                 self.check();
                 return;
             }
-            self.advance(10);
+            self.advance(PAUSE_MS);
         }
         panic!("the cluster does not settle");
     }

@@ -11,7 +11,7 @@ use zketcd::store::embedded::Embedded;
 use zketcd::store::{ChangeStream, Compare, Op, Revision, Store, StoreError, Txn};
 use zketcd::tree::key;
 use zketcd::tree::record::LaneRecord;
-use zketcd::tree::replica::Replica;
+use zketcd::tree::replica::{ApplyError, Replica};
 
 /// Their making takes longer than a whole run.
 static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
@@ -55,6 +55,14 @@ enum Follower {
     Open(ChangeStream, VecDeque<Revision>),
     /// Taken, not handed to the engine yet.
     Snapshot(Replica),
+}
+
+/// What came of following the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    Nothing,
+    Something,
+    LaneLost,
 }
 
 /// See the module's documentation.
@@ -129,7 +137,9 @@ impl Server {
                 if self.engine.answered_batch(lane, answer).is_err() {
                     return false;
                 }
-                self.engine.apply_backlog().expect("what the servers wrote can be read");
+                if let Err(error) = self.engine.apply_backlog() {
+                    lost(&error);
+                }
                 Lane::Idle
             }
         };
@@ -150,50 +160,55 @@ impl Server {
         self.lanes.iter().any(|lane| !matches!(lane, Lane::Idle))
     }
 
-    /// Hands the engine up to `most` of the revisions that came, or the snapshot. False: nothing came.
-    pub fn follow(&mut self, most: usize) -> bool {
+    /// Hands the engine up to `most` of the revisions that came, or the snapshot.
+    pub fn follow(&mut self, most: usize) -> Followed {
         self.follower = match std::mem::replace(&mut self.follower, Follower::Closed) {
-            Follower::Closed => return self.open(),
             Follower::Snapshot(replica) => {
                 assert!(replica.revision() >= self.engine.replica().revision(), "the store goes back");
-                self.engine.resync(replica);
+                if self.engine.resync(replica).is_err() {
+                    return Followed::LaneLost;
+                }
                 Follower::Closed
             }
-            Follower::Open(mut stream, mut came) => {
-                match stream.next().now_or_never() {
-                    Some(Some(Ok(revisions))) => came.extend(revisions),
-                    Some(Some(Err(StoreError::Compacted { .. }))) => {
-                        self.take_snapshot();
-                        return true;
-                    }
-                    Some(other) => panic!("the stream ended: {other:?}"),
-                    None if came.is_empty() => {
-                        self.follower = Follower::Open(stream, came);
-                        return false;
-                    }
-                    None => {}
+            _ if self.engine.has_lost() => self.snapshot(),
+            Follower::Closed => self.open(),
+            Follower::Open(mut stream, mut came) => match stream.next().now_or_never() {
+                None if came.is_empty() => {
+                    self.follower = Follower::Open(stream, came);
+                    return Followed::Nothing;
                 }
-                let some: Vec<Revision> = came.drain(..came.len().min(most)).collect();
-                self.engine.changed(some).expect("what the servers wrote can be read");
-                Follower::Open(stream, came)
-            }
+                Some(Some(Err(StoreError::Compacted { .. }))) => self.snapshot(),
+                more => {
+                    match more {
+                        Some(Some(Ok(revisions))) => came.extend(revisions),
+                        Some(ended) => panic!("the stream ended: {ended:?}"),
+                        None => {}
+                    }
+                    let some: Vec<Revision> = came.drain(..came.len().min(most)).collect();
+                    match self.engine.changed(some) {
+                        Ok(()) => Follower::Open(stream, came),
+                        Err(error) => {
+                            lost(&error);
+                            self.snapshot()
+                        }
+                    }
+                }
+            },
         };
-        true
+        Followed::Something
     }
 
-    fn open(&mut self) -> bool {
+    fn open(&self) -> Follower {
         match at_once(self.store.changes(self.engine.received_revision() + 1)) {
-            Ok(stream) => self.follower = Follower::Open(stream, VecDeque::new()),
-            Err(StoreError::Compacted { .. }) => self.take_snapshot(),
+            Ok(stream) => Follower::Open(stream, VecDeque::new()),
+            Err(StoreError::Compacted { .. }) => self.snapshot(),
             Err(error) => panic!("no stream: {error}"),
         }
-        true
     }
 
-    fn take_snapshot(&mut self) {
+    fn snapshot(&self) -> Follower {
         let snapshot = at_once(self.store.snapshot()).expect("the store answers");
-        let replica = Replica::load(snapshot).expect("what the servers wrote can be read");
-        self.follower = Follower::Snapshot(replica);
+        Follower::Snapshot(Replica::load(snapshot).expect("what the servers wrote can be read"))
     }
 
     /// The stream breaks; what was not handed over comes again.
@@ -239,6 +254,11 @@ impl Lane {
             Lane::Idle => None,
         }
     }
+}
+
+/// The stream leaves nothing out, but an answer may be known for long before its revision comes.
+fn lost(error: &ApplyError) {
+    assert!(matches!(error, ApplyError::Missed { .. }), "{error}");
 }
 
 /// As `bootstrap::begin`, without chance.

@@ -120,7 +120,7 @@ impl Engine {
             }
             if succeeded.get(group) == Some(&true) {
                 let zxid = self.replica.zxid(applied.revision, slot as u16);
-                self.release(origin, answer, zxid, applied.revision);
+                self.release(origin, answer, (zxid, zxid), applied.revision);
             } else {
                 failed.push(origin);
             }
@@ -200,14 +200,15 @@ impl Engine {
         });
     }
 
-    fn release(&mut self, origin: Origin, answer: Answer, zxid: i64, revision: i64) {
+    /// `zxids`: the write's own, and the one that its answer carries.
+    fn release(&mut self, origin: Origin, answer: Answer, zxids: (i64, i64), revision: i64) {
         match origin {
-            Origin::Client(id, pending) => self.release_client(id, pending, answer, zxid),
+            Origin::Client(id, pending) => self.release_client(id, pending, answer, zxids),
             Origin::Task(task) => self.release_task(task, answer, revision),
         }
     }
 
-    fn release_client(&mut self, id: ConnectionId, pending: Pending, answer: Answer, zxid: i64) {
+    fn release_client(&mut self, id: ConnectionId, pending: Pending, answer: Answer, (zxid, shown): (i64, i64)) {
         if let What::Fence = pending.what {
             return;
         }
@@ -223,10 +224,10 @@ impl Engine {
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
         match answer {
-            Answer::Error(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty),
-            answer => conn.reply(ReplyHeader::ok(pending.xid, zxid), &reply(answer, replica, zxid)),
+            Answer::Error(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
+            answer => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply(answer, replica, zxid)),
         }
-        self.answered(id, &pending, zxid);
+        self.answered(id, &pending, shown);
         if closes {
             self.close(id, CloseReason::SessionClosed);
         }
@@ -469,7 +470,9 @@ impl Engine {
             }
             if groups.get(group) == Some(&true) {
                 let zxid = self.replica.zxid(revision, slot as u16);
-                self.release(origin, answer, zxid, revision);
+                // Events, and answers of pings, have shown what came after it.
+                let shown = zxid.max(self.replica.last_zxid());
+                self.release(origin, answer, (zxid, shown), revision);
             } else {
                 failed.push(origin);
             }
