@@ -16,7 +16,7 @@ use humantime::format_duration;
 use crate::logging;
 use crate::server::four_letter::Whitelist;
 use crate::server::stats::ConfView;
-use crate::store::Limits;
+use crate::store::{Limits, MAX_PREFIX};
 
 /// Where the admin endpoint listens unless told otherwise, and where `healthcheck` looks for it.
 pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:9141";
@@ -566,6 +566,9 @@ fn check_prefix(prefix: &str) -> Result<(), ConfigError> {
     }
     if prefix.ends_with('/') {
         return Err(fail(format!("--prefix {prefix:?} ends with '/': name what is to stand before the keys")));
+    }
+    if prefix.len() > MAX_PREFIX {
+        return Err(fail(format!("--prefix is {} bytes long, more than {MAX_PREFIX}", prefix.len())));
     }
     if prefix.contains('\0') {
         return Err(fail(format!("--prefix {prefix:?} contains a null character")));

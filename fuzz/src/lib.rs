@@ -5,6 +5,12 @@
 //!     RUSTC_BOOTSTRAP=1 cargo fuzz run frame
 //!
 //! - `frame`: any bytes at all, through every reader of the wire; what can be read must survive being written.
+//! - `requests`: clients' requests on two servers over one store, in any order, with any loss.
+
+mod check;
+pub mod client;
+pub mod cluster;
+pub mod server;
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;

@@ -3,13 +3,14 @@
 //! Requests that share a session, or a key that at least one of them writes, are one group: evaluated in order,
 //! their writes merged, sent as one sub-transaction. Groups succeed or fail independently.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
 use super::draft::{Asker, Draft, Effects, Overlay, Value, operation};
 use super::verdict::{Answer, Write, decide};
-use crate::store::{Compare, Limits, Op, OpResult, Txn, TxnResult};
+use crate::store::{Compare, Limits, MAX_PREFIX, Op, OpResult, Txn, TxnResult};
 use crate::tree::key;
 use crate::tree::record::{ClaimRecord, GroupPast, LaneRecord, MAX_SLOTS, Past};
 use crate::tree::replica::Replica;
@@ -18,8 +19,9 @@ use crate::tree::replica::Replica;
 /// servers, three times in a row is one of them being starved.
 pub const CLAIM_AFTER: u32 = 3;
 
-/// What a compare or an operation costs beside its key and value: protobuf tags, lengths and numbers, rounded up.
-const OVERHEAD: usize = 48;
+/// What a compare or an operation costs beside its key and value: the store's prefix (`MAX_PREFIX`), and protobuf's
+/// tags, lengths and numbers.
+const OVERHEAD: usize = MAX_PREFIX + 32;
 
 /// The part of the store's request limit that a batch may fill; the rest is room for the lane's record.
 const BYTES_SHARE: (usize, usize) = (7, 8);
@@ -29,7 +31,9 @@ const BYTES_SHARE: (usize, usize) = (7, 8);
 pub enum Offer {
     /// It has the batch's next slot.
     Taken,
-    /// Not in this batch: a key of it is in flight, or there is no room beside the others.
+    /// A key of it is busy: in no batch before that changes.
+    Busy,
+    /// Not in this batch: there is no room beside the others.
     Deferred,
     /// The batch has all the requests it may have.
     Full,
@@ -71,7 +75,7 @@ pub struct Builder<'a> {
     overlay: Overlay,
     answers: Vec<Answer>,
     /// Union-find: each slot's group, by the slot that leads it.
-    leader: Vec<usize>,
+    leader: Vec<Cell<usize>>,
     groups: HashMap<usize, Group>,
     uses: HashMap<Bytes, KeyUse>,
     /// Keys whose state an answer will show though its verdict did not depend on them, by the slots of the answers.
@@ -156,7 +160,10 @@ impl<'a> Builder<'a> {
         let mut answer = decide(&mut draft, write, Self::reap_limit(self.limits));
         let effects = if answer.is_error() { draft.abandon() } else { draft.finish() };
         let keys = effects.compares.iter().map(|c| &c.key).chain(effects.values.iter().map(|(key, _)| key));
-        if effects.defer || keys.clone().any(busy) {
+        if keys.clone().any(busy) {
+            return Offer::Busy;
+        }
+        if effects.defer {
             return Offer::Deferred;
         }
         let joins = self.joins(session, &effects);
@@ -174,11 +181,7 @@ impl<'a> Builder<'a> {
         let mut leaders: Vec<usize> = self.groups.keys().copied().collect();
         leaders.sort_unstable();
         let place: HashMap<usize, usize> = leaders.iter().enumerate().map(|(at, leader)| (*leader, at)).collect();
-        // A slot's leader is never before it, so the last ones are settled first.
-        let mut group_of: Vec<usize> = vec![0; self.leader.len()];
-        for (slot, leader) in self.leader.iter().enumerate().rev() {
-            group_of[slot] = if *leader == slot { place[leader] } else { group_of[*leader] };
-        }
+        let group_of: Vec<usize> = (0..self.leader.len()).map(|slot| place[&self.find(slot)]).collect();
         let lane_key = key::lane(lane.server, lane.lane);
         let number = lane.number + 1;
         let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
@@ -243,8 +246,11 @@ impl<'a> Builder<'a> {
     }
 
     fn find(&self, mut slot: usize) -> usize {
-        while self.leader[slot] != slot {
-            slot = self.leader[slot];
+        while self.leader[slot].get() != slot {
+            // Halves the path for the next one.
+            let above = self.leader[self.leader[slot].get()].get();
+            self.leader[slot].set(above);
+            slot = above;
         }
         slot
     }
@@ -322,12 +328,12 @@ impl<'a> Builder<'a> {
         let mut group = Group { fails, past: effects.past, ..Group::default() };
         group.compares.extend(effects.compares.iter().cloned());
         group.writes.extend(effects.values.iter().map(|(key, _)| key.clone()));
-        self.leader.push(slot);
+        self.leader.push(Cell::new(slot));
         for leader in joins {
             if let Some(other) = self.groups.remove(&leader) {
                 group = merge(group, other);
             }
-            self.leader[leader] = slot;
+            self.leader[leader].set(slot);
         }
         self.widest = self.widest.max(group.compares.len()).max(group.writes.len());
         self.groups.insert(slot, group);
@@ -341,7 +347,8 @@ impl<'a> Builder<'a> {
             }
         }
         for (key, value) in effects.values {
-            self.uses.entry(key.clone()).or_default().writer = Some(slot);
+            // Whoever read it is of the writer's group now.
+            *self.uses.entry(key.clone()).or_default() = KeyUse { writer: Some(slot), readers: Vec::new() };
             self.overlay.values.insert(key, (value, slot));
         }
     }

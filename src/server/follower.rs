@@ -105,10 +105,10 @@ async fn snapshot(shared: &Shared) -> Next {
         Ok(replica) if replica.revision() < shared.take(|engine| engine.replica().revision()) => {
             Next::End(Over::Restored)
         }
-        Ok(replica) => {
-            shared.with(|engine| engine.resync(replica));
-            Next::Resume
-        }
+        Ok(replica) => match shared.with(|engine| engine.resync(replica)) {
+            Ok(()) => Next::Resume,
+            Err(_) => Next::End(Over::LaneLost),
+        },
         Err(error) => {
             tracing::error!(%error, "the snapshot cannot be read");
             Next::End(Over::Damaged)

@@ -225,6 +225,7 @@ impl Core {
     async fn begin_anew(&self, over: Over) {
         tracing::warn!(?over, "beginning anew: all connections are closed");
         let seen = self.shared.take(|engine| {
+            engine.suspend();
             let revision = engine.replica().revision();
             (revision, engine.replica().zxid(revision, 0) >> crate::tree::record::SLOT_BITS)
         });

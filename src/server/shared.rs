@@ -55,11 +55,14 @@ impl Shared {
 
     /// Runs `f` on the engine, then wakes whoever has something to do because of it.
     pub fn with<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> R {
-        let (result, revision, work, revoke, lost) = {
+        let (result, work, revoke, lost) = {
             let mut engine = self.engine.lock();
             engine.set_now(self.now());
             let result = f(&mut engine);
-            (result, engine.replica().revision(), engine.has_work(), engine.has_revocations(), engine.has_lost())
+            let revision = engine.replica().revision();
+            // Inside the lock, so that an older revision does not come after a newer one.
+            self.applied.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
+            (result, engine.has_work(), engine.has_revocations(), engine.has_lost())
         };
         if work {
             self.lanes.iter().for_each(Notify::notify_one);
@@ -70,7 +73,6 @@ impl Shared {
         if lost {
             self.lost.notify_one();
         }
-        self.applied.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
         result
     }
 

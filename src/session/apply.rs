@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::commit::{InFlight, Origin, leaves_more};
+use super::commit::{InFlight, LaneLost, Origin, leaves_more};
 use super::connection::{Pending, What};
 use super::engine::{CLAIM_MS, ConnectionId, Engine, Held, Purpose, RENEWALS_PER_TIMEOUT, Task};
 use super::outbox::CloseReason;
@@ -120,7 +120,7 @@ impl Engine {
             }
             if succeeded.get(group) == Some(&true) {
                 let zxid = self.replica.zxid(applied.revision, slot as u16);
-                self.release(origin, answer, zxid, applied.revision);
+                self.release(origin, answer, (zxid, zxid), applied.revision);
             } else {
                 failed.push(origin);
             }
@@ -171,6 +171,7 @@ impl Engine {
         {
             // Another server had its turn.
             self.claimed.clear();
+            self.recall();
         }
     }
 
@@ -199,14 +200,15 @@ impl Engine {
         });
     }
 
-    fn release(&mut self, origin: Origin, answer: Answer, zxid: i64, revision: i64) {
+    /// `zxids`: the write's own, and the one that its answer carries.
+    fn release(&mut self, origin: Origin, answer: Answer, zxids: (i64, i64), revision: i64) {
         match origin {
-            Origin::Client(id, pending) => self.release_client(id, pending, answer, zxid),
+            Origin::Client(id, pending) => self.release_client(id, pending, answer, zxids),
             Origin::Task(task) => self.release_task(task, answer, revision),
         }
     }
 
-    fn release_client(&mut self, id: ConnectionId, pending: Pending, answer: Answer, zxid: i64) {
+    fn release_client(&mut self, id: ConnectionId, pending: Pending, answer: Answer, (zxid, shown): (i64, i64)) {
         if let What::Fence = pending.what {
             return;
         }
@@ -222,10 +224,10 @@ impl Engine {
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
         match answer {
-            Answer::Error(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty),
-            answer => conn.reply(ReplyHeader::ok(pending.xid, zxid), &reply(answer, replica, zxid)),
+            Answer::Error(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
+            answer => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply(answer, replica, zxid)),
         }
-        self.answered(id, &pending, zxid);
+        self.answered(id, &pending, shown);
         if closes {
             self.close(id, CloseReason::SessionClosed);
         }
@@ -304,7 +306,7 @@ impl Engine {
     }
 
     /// The session is expired, or its password is wrong: timeout 0, and the connection ends.
-    fn refuse_session(&mut self, id: ConnectionId) {
+    pub(super) fn refuse_session(&mut self, id: ConnectionId) {
         if let Some(conn) = self.connections.get(&id) {
             let response =
                 ConnectResponse { timeout: 0, session_id: 0, password: [0; 16], read_only_byte: conn.read_only_byte };
@@ -358,7 +360,13 @@ impl Engine {
     }
 
     /// Takes a snapshot's tree in the replica's place: the stream lost what lies between.
-    pub fn resync(&mut self, replica: Replica) {
+    ///
+    /// # Errors
+    /// This server's lanes are not in it: its lease has ended.
+    pub fn resync(&mut self, replica: Replica) -> Result<(), LaneLost> {
+        if (0..self.lanes.len()).any(|lane| replica.lane_number(self.identity.server, lane).is_none()) {
+            return Err(LaneLost);
+        }
         self.lost = None;
         let old = std::mem::replace(&mut self.replica, replica);
         self.replica.seen_zxid(old.last_zxid());
@@ -370,10 +378,12 @@ impl Engine {
             }
         }
         let changes = old.difference(&self.replica);
-        let children = old.children_changed(&self.replica);
+        let told: HashSet<&str> = changes.iter().filter_map(|change| path::parent(&change.path)).collect();
+        let mut children = old.children_changed(&self.replica);
+        children.retain(|path| !told.contains(path.as_str()));
         applied.revision = self.replica.revision_of(self.replica.last_zxid());
-        for change in changes {
-            self.fire(&change, &applied);
+        for change in &changes {
+            self.fire(change, &applied);
         }
         self.fire_children(&children);
         let gone: Vec<(i64, Option<i64>)> = old
@@ -388,6 +398,7 @@ impl Engine {
         for (session, attached) in gone {
             self.session_changed(session, attached);
         }
+        self.check_held();
         self.reap_orphans();
         self.finish_closing();
         let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
@@ -395,6 +406,20 @@ impl Engine {
             self.advance(conn);
         }
         self.metrics.snapshots.inc();
+        Ok(())
+    }
+
+    /// Sessions attached here that the tree knows otherwise.
+    fn check_held(&mut self) {
+        let replica = &self.replica;
+        let differs = |(id, held): (&i64, &Held)| {
+            let now = replica.session(*id).map(|session| session.mod_revision);
+            (now != Some(held.attached)).then_some((*id, now))
+        };
+        let changed: Vec<(i64, Option<i64>)> = self.held.iter().filter_map(differs).collect();
+        for (session, attached) in changed {
+            self.session_changed(session, attached);
+        }
     }
 
     fn fire_children(&mut self, paths: &[String]) {
@@ -413,18 +438,15 @@ impl Engine {
         }
     }
 
-    /// After a snapshot: batches that it contains. Where the answer came, it tells which groups took effect;
-    /// where it did not, nothing can.
-    fn settle_lanes(&mut self) {
+    /// After a snapshot: batches that it contains. Their answers tell which groups took effect, once they come; where
+    /// only an earlier copy's is left to be had, nothing can tell.
+    pub(super) fn settle_lanes(&mut self) {
         for at in 0..self.lanes.len() {
             let number = self.replica.lane_number(self.identity.server, at);
             let Some(lane) = self.lanes.get_mut(at) else { continue };
-            let contained = lane.in_flight.as_ref().is_some_and(|batch| Some(batch.batch.number) == number);
-            if !contained {
-                continue;
-            }
-            lane.number = number.unwrap_or(lane.number);
-            let Some(batch) = lane.in_flight.take() else { continue };
+            let contained = |batch: &mut InFlight| Some(batch.batch.number) == number && batch.outcome.is_some();
+            let Some(batch) = lane.in_flight.take_if(contained) else { continue };
+            lane.number = batch.batch.number;
             match batch.outcome {
                 Some(Outcome::Applied { revision, ref groups }) => {
                     let groups = groups.clone();
@@ -438,20 +460,28 @@ impl Engine {
     fn settle(&mut self, batch: InFlight, revision: i64, groups: &[bool]) {
         self.release_keys(&batch.batch.keys);
         let mut failed = Vec::new();
+        let mut touched = Vec::new();
         for (slot, (origin, (answer, group))) in batch.origins.into_iter().zip(batch.batch.answers).enumerate() {
-            if let Origin::Client(conn, _) = &origin
-                && let Some(conn) = self.connections.get_mut(conn)
-            {
-                conn.in_flight = conn.in_flight.saturating_sub(1);
+            if let Origin::Client(conn, _) = &origin {
+                if let Some(conn) = self.connections.get_mut(conn) {
+                    conn.in_flight = conn.in_flight.saturating_sub(1);
+                }
+                touched.push(*conn);
             }
             if groups.get(group) == Some(&true) {
                 let zxid = self.replica.zxid(revision, slot as u16);
-                self.release(origin, answer, zxid, revision);
+                // Events, and answers of pings, have shown what came after it.
+                let shown = zxid.max(self.replica.last_zxid());
+                self.release(origin, answer, (zxid, shown), revision);
             } else {
                 failed.push(origin);
             }
         }
         self.put_back(failed);
+        self.finish_closing();
+        for conn in touched {
+            self.advance(conn);
+        }
     }
 
     /// Books an answer.

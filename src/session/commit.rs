@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::connection::{Pending, What};
-use super::engine::{ConnectionId, Engine, Purpose, Task};
+use super::engine::{ConnectionId, Engine, Purpose, REAP_AGAIN_MS, Task};
 use super::outbox::CloseReason;
 use crate::commit::batch::{Batch, Builder, LaneState, Offer, Outcome};
 use crate::commit::verdict::{Answer, Write};
@@ -93,8 +93,18 @@ impl Engine {
 
         let mut later = VecDeque::new();
         while let Some(task) = self.tasks.pop_front() {
+            if let Purpose::Handshake { conn, .. } = task.purpose
+                && !self.connections.contains_key(&conn)
+            {
+                // Its client has gone, perhaps to another server, which this would cut it off from.
+                if let Write::Open { id, .. } = task.write {
+                    self.revocations.push(id);
+                }
+                continue;
+            }
             match builder.offer(&task.write, task.fails, is_busy) {
                 Offer::Taken => origins.push(Origin::Task(task)),
+                Offer::Busy => self.blocked_tasks.push_back(task),
                 Offer::Deferred => later.push_back(task),
                 Offer::Full => {
                     later.push_back(task);
@@ -111,6 +121,7 @@ impl Engine {
             let Some(conn) = self.connections.get_mut(&conn_id) else { continue };
             conn.ready = false;
             let mut stays = false;
+            let mut blocked = false;
             while let Some(pending) = conn.queue.front().filter(|pending| pending.is_write()) {
                 let write = write_of(pending, conn.session, conn.attached.unwrap_or(0));
                 match builder.offer(&write, pending.fails, is_busy) {
@@ -122,6 +133,10 @@ impl Engine {
                             conn.in_flight += 1;
                             origins.push(Origin::Client(conn_id, pending));
                         }
+                    }
+                    Offer::Busy => {
+                        blocked = conn.in_flight == 0;
+                        break;
                     }
                     Offer::Deferred | Offer::Full => {
                         stays = true;
@@ -137,6 +152,10 @@ impl Engine {
                         }
                     }
                 }
+            }
+            if blocked {
+                conn.ready = true;
+                self.blocked.push_back(conn_id);
             }
             if stays {
                 // While a batch of the connection is in flight, its answer makes it ready again.
@@ -193,6 +212,7 @@ impl Engine {
                     outcome => {
                         in_flight.outcome = Some(outcome);
                         in_flight.answered = self.now.mono;
+                        self.settle_lanes();
                         Ok(())
                     }
                 }
@@ -222,11 +242,14 @@ impl Engine {
         self.release_keys(&in_flight.batch.keys);
         let all = in_flight.origins.len();
         let mut rest = Vec::new();
+        let mut refused = Vec::new();
         for origin in in_flight.origins {
             match origin {
                 Origin::Task(Task { write: Write::Open { .. }, purpose: Purpose::Handshake { conn, .. }, .. }) => {
                     self.close(conn, CloseReason::StoreAway);
                 }
+                // Its record is there without its lease: copied from elsewhere, perhaps. It cannot be kept alive.
+                Origin::Task(Task { purpose: Purpose::Handshake { conn, renewed_at: 0 }, .. }) => refused.push(conn),
                 Origin::Client(id, pending) => {
                     if let Some(conn) = self.connections.get_mut(&id) {
                         conn.in_flight = conn.in_flight.saturating_sub(1);
@@ -236,6 +259,7 @@ impl Engine {
                 Origin::Task(task) => rest.push(Origin::Task(task)),
             }
         }
+        refused.into_iter().for_each(|conn| self.refuse_session(conn));
         if rest.len() == all {
             return Err(LaneLost);
         }
@@ -256,7 +280,16 @@ impl Engine {
         }
     }
 
+    /// Some key may be free: whoever waits for one is offered again, before those who came later.
+    pub(super) fn recall(&mut self) {
+        self.blocked.append(&mut self.ready);
+        self.ready = std::mem::take(&mut self.blocked);
+        self.blocked_tasks.append(&mut self.tasks);
+        self.tasks = std::mem::take(&mut self.blocked_tasks);
+    }
+
     pub(super) fn release_keys(&mut self, keys: &HashSet<Bytes>) {
+        self.recall();
         for key in keys {
             if let Some(count) = self.busy.get_mut(key) {
                 *count -= 1;
@@ -286,8 +319,18 @@ impl Engine {
             }
             Origin::Task(task) => {
                 tracing::error!(reason, write = ?task.write, "the server's own write was refused");
-                if let Purpose::Handshake { conn, .. } = task.purpose {
-                    self.close(conn, CloseReason::StoreAway);
+                match task.purpose {
+                    Purpose::Handshake { conn, .. } => self.close(conn, CloseReason::StoreAway),
+                    Purpose::Reap(session) => {
+                        self.reaping.remove(&session);
+                        self.reap_again_at.get_or_insert(self.now.mono + REAP_AGAIN_MS);
+                    }
+                    Purpose::Expire(session) => {
+                        if let Some(held) = self.held.get_mut(&session) {
+                            held.ending = false;
+                        }
+                    }
+                    Purpose::Sweep | Purpose::Sync(_) => {}
                 }
             }
         }

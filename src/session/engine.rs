@@ -39,6 +39,9 @@ const SWEEP_LIMIT: usize = 10_000;
 /// stream is taken to have lost it: a watch lags by milliseconds, and a snapshot is dear.
 const LOST_AFTER_MS: u64 = 5_000;
 
+/// Milliseconds before a refused reaping is tried again.
+pub(super) const REAP_AGAIN_MS: u64 = 1_000;
+
 /// A session's lease is renewed this many times in its timeout, so that one lost renewal costs nothing.
 pub const RENEWALS_PER_TIMEOUT: u64 = 4;
 
@@ -129,6 +132,9 @@ pub struct Engine {
     /// Connections whose next request is a write that waits for a batch.
     pub(super) ready: VecDeque<ConnectionId>,
     pub(super) tasks: VecDeque<Task>,
+    /// Those of `ready` and of `tasks` that need a busy key.
+    pub(super) blocked: VecDeque<ConnectionId>,
+    pub(super) blocked_tasks: VecDeque<Task>,
     pub(super) reaping: HashSet<i64>,
     /// Connections whose closeSession waits for the last ephemeral to go.
     pub(super) closing: Vec<ConnectionId>,
@@ -143,8 +149,10 @@ pub struct Engine {
     pub(super) backlog: VecDeque<Revision>,
     /// The newest revision that the store has told of.
     pub(super) store_revision: i64,
-    /// The store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
-    away: bool,
+    /// When ephemerals whose reaping the store refused are looked for again.
+    pub(super) reap_again_at: Option<u64>,
+    /// Since when the store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
+    away_since: Option<u64>,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
@@ -153,6 +161,8 @@ pub struct Engine {
     /// What the stream was found to have lost.
     pub(super) lost: Option<ApplyError>,
     draining: bool,
+    /// Nobody is served: the lanes are lost, and not yet made anew.
+    suspended: bool,
     pub(super) stats: ServerStats,
 }
 
@@ -178,6 +188,8 @@ impl Engine {
             held: HashMap::new(),
             ready: VecDeque::new(),
             tasks: VecDeque::new(),
+            blocked: VecDeque::new(),
+            blocked_tasks: VecDeque::new(),
             reaping: HashSet::new(),
             closing: Vec::new(),
             lanes,
@@ -186,11 +198,13 @@ impl Engine {
             claimed: HashMap::new(),
             backlog: VecDeque::new(),
             store_revision: 0,
-            away: false,
+            reap_again_at: None,
+            away_since: None,
             revocations: Vec::new(),
             contact: now.mono,
             lost: None,
             draining: false,
+            suspended: false,
             stats: ServerStats::default(),
         };
         engine.reap_orphans();
@@ -225,6 +239,10 @@ impl Engine {
     /// Begins or attaches the connection's session, by `write`. `renewed_at`: when the lease was last asked for
     /// and confirmed; 0: never.
     pub fn handshake(&mut self, conn: ConnectionId, write: Write, renewed_at: u64) {
+        if self.suspended {
+            self.close(conn, CloseReason::ServerReset);
+            return;
+        }
         if self.draining {
             self.close(conn, CloseReason::Shutdown);
             return;
@@ -305,7 +323,11 @@ impl Engine {
     /// What time alone brings about: expiry, doubtful leases, writes that waited too long.
     pub fn tick(&mut self) {
         let now = self.now.mono;
+        let claims = self.claimed.len();
         self.claimed.retain(|_, until| *until > now);
+        if self.claimed.len() < claims {
+            self.recall();
+        }
         self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
@@ -313,7 +335,7 @@ impl Engine {
             if held.ending {
                 return true;
             }
-            if !self.away && now.saturating_sub(held.heard) >= held.timeout_ms {
+            if self.away_since.is_none() && now.saturating_sub(held.heard) >= held.timeout_ms {
                 held.ending = true;
                 expired.push((*id, held.attached, held.conn));
                 return true;
@@ -337,6 +359,9 @@ impl Engine {
         }
         self.close_waiting_too_long();
         self.miss_answered();
+        if self.reap_again_at.take_if(|at| *at <= now).is_some() {
+            self.reap_orphans();
+        }
     }
 
     /// A batch whose answer came long ago, and whose revision the stream has not brought.
@@ -352,16 +377,20 @@ impl Engine {
         }
     }
 
-    /// When the store is back, every session has its whole timeout again, as after an election of ZooKeeper's: its
-    /// client may have tried all the time.
+    /// The time of an outage counts for no session: its client may have tried all the time to be heard.
     fn note_outage(&mut self) {
         let now = self.now.mono;
         let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent).min();
-        let away = unanswered.is_some_and(|sent| now.saturating_sub(sent) > AWAY_MS);
-        if self.away && !away {
-            self.held.values_mut().for_each(|held| held.heard = now);
+        let since = unanswered.filter(|sent| now.saturating_sub(*sent) > AWAY_MS);
+        match (self.away_since, since) {
+            (Some(before), None) => {
+                let lost = now - before;
+                self.held.values_mut().for_each(|held| held.heard = (held.heard + lost).min(now));
+                self.away_since = None;
+            }
+            (None, since) => self.away_since = since,
+            (Some(_), Some(_)) => {}
         }
-        self.away = away;
     }
 
     fn close_waiting_too_long(&mut self) {
@@ -427,17 +456,25 @@ impl Engine {
         self.connections.is_empty() && self.lanes.iter().all(|lane| lane.in_flight.is_none())
     }
 
-    /// Ends every connection and forgets what was in flight: this server goes on under a new identity, from a
-    /// new snapshot. Sessions live on in the store; their clients come back.
-    pub fn reset(&mut self, identity: ServerIdentity, replica: Replica) {
+    /// Ends every connection, and takes no new session before [`Engine::reset`].
+    pub fn suspend(&mut self) {
+        self.suspended = true;
         let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for conn in all {
             self.close(conn, CloseReason::ServerReset);
-            self.forget(conn);
         }
+    }
+
+    /// Ends every connection and forgets what was in flight: this server goes on under a new identity, from a
+    /// new snapshot. Sessions live on in the store; their clients come back.
+    pub fn reset(&mut self, identity: ServerIdentity, replica: Replica) {
+        self.suspend();
+        self.suspended = false;
         self.held.clear();
         self.ready.clear();
         self.tasks.clear();
+        self.blocked.clear();
+        self.blocked_tasks.clear();
         self.reaping.clear();
         self.closing.clear();
         self.busy.clear();

@@ -13,6 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+/// The longest prefix, in bytes, that an implementation may put before its keys: every key of a transaction has it.
+pub const MAX_PREFIX: usize = 128;
+
 /// A key and what etcd keeps with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {

@@ -60,6 +60,10 @@ pub fn sequence(counter: i32) -> String {
     format!("{counter:010}")
 }
 
+/// The longest path that can be created, in bytes. ZooKeeper's limit is the frame; deleting a znode names its path six
+/// times in one transaction, which must fit into etcd's 1.5 MiB.
+pub const MAX_PATH: usize = 64 * 1024;
+
 /// Whether `path` is one of [`RESERVED`], which delete refuses with `BadArguments`.
 pub fn is_reserved(path: &str) -> bool {
     RESERVED.contains(&path)

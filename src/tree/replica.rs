@@ -283,8 +283,9 @@ impl Replica {
             self.note_gone(path, &mut applied);
             self.remove(path);
         }
+        self.remove_old(&put, &mut applied)?;
         for (path, kv) in put {
-            let change = self.put_node_change(path, kv, &mut applied)?;
+            let change = self.put_node_change(path, kv)?;
             applied.changes.push(change);
         }
         for (parsed, change) in rest {
@@ -569,6 +570,7 @@ impl Replica {
         let parent = path::parent(path).and_then(|parent| self.id(parent));
         let moved = parent.and_then(|parent| self.get_mut(parent)).and_then(|parent| {
             let ids = &mut parent.children.as_mut()?.ids;
+            assert_eq!(ids.get(node.sibling as usize), Some(&id), "a node is where it says among its siblings");
             ids.swap_remove(node.sibling as usize);
             ids.get(node.sibling as usize).copied()
         });
@@ -577,18 +579,13 @@ impl Replica {
         }
     }
 
-    /// The new state of `n<path>`; whether it made a new node.
-    fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<(NodeRecord, bool), ApplyError> {
+    /// The new state of `n<path>`.
+    fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<NodeRecord, ApplyError> {
         let record = NodeRecord::decode(kv.value.clone())?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
-        let czxid = match record.born {
-            Born::Here(place) => self.zxid(kv.mod_revision, place.slot),
-            Born::At(czxid) => czxid,
-        };
+        let czxid = self.czxid(&record, kv.mod_revision);
         let data: Option<Box<[u8]>> = record.data.as_deref().map(Into::into);
-        let old = self.id(path);
-        let same = old.filter(|id| self.get(*id).is_some_and(|node| node.czxid == czxid));
-        if let Some(id) = same {
+        if let Some(id) = self.id(path) {
             let grown = data.as_ref().map_or(0, |d| d.len()) as u64;
             if let Some(node) = self.get_mut(id) {
                 let shrunk = node.data_length() as u64;
@@ -600,10 +597,7 @@ impl Replica {
                 node.mod_revision = kv.mod_revision;
                 self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
             }
-            return Ok((record, false));
-        }
-        if old.is_some() {
-            self.remove(path);
+            return Ok(record);
         }
         let parent = path::parent(path).map(|parent| self.id(parent));
         if parent == Some(None) {
@@ -625,16 +619,32 @@ impl Replica {
             acl: None,
         };
         self.insert(node, parent.flatten());
-        Ok((record, true))
+        Ok(record)
+    }
+
+    /// A multi may delete nodes and make them again, which leaves puts only: the old incarnations go first, children
+    /// before their parents.
+    fn remove_old(&mut self, put: &[(&str, &KeyValue)], applied: &mut Applied) -> Result<(), ApplyError> {
+        for (path, kv) in put.iter().rev() {
+            let czxid = self.czxid(&NodeRecord::decode(kv.value.clone())?, kv.mod_revision);
+            if self.node(path).is_some_and(|old| old.czxid != czxid) {
+                self.note_gone(path, applied);
+                self.remove(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn czxid(&self, record: &NodeRecord, mod_revision: i64) -> i64 {
+        match record.born {
+            Born::Here(place) => self.zxid(mod_revision, place.slot),
+            Born::At(czxid) => czxid,
+        }
     }
 
     /// The change that the record itself still shows. Earlier ones of the same revision are in the lane's record.
-    fn put_node_change(&mut self, path: &str, kv: &KeyValue, applied: &mut Applied) -> Result<Change, ApplyError> {
-        let before = self.node(path).map(|node| node.acl().cloned());
-        let (record, new) = self.put_node(path, kv)?;
-        if let Some(acl) = before.filter(|_| new) {
-            applied.gone_acls.insert(path.to_owned(), acl);
-        }
+    fn put_node_change(&mut self, path: &str, kv: &KeyValue) -> Result<Change, ApplyError> {
+        let record = self.put_node(path, kv)?;
         let place = record.stamp.place;
         let kind = if record.born == Born::Here(place) { ChangeKind::Created } else { ChangeKind::DataChanged };
         Ok(Change { place, kind, path: path.to_owned() })

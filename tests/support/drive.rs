@@ -146,7 +146,7 @@ impl Zketcd {
     pub async fn resync(&mut self) {
         let replica = Replica::load(self.store.snapshot().await.expect("a snapshot")).expect("a sane snapshot");
         self.stream = self.store.changes(replica.revision() + 1).await.expect("a stream");
-        self.engine.resync(replica);
+        self.engine.resync(replica).expect("the lanes are in the snapshot");
     }
 
     /// A connection that has asked for a new session.

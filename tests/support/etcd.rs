@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -22,7 +23,10 @@ const PORT_TRIES: usize = 5;
 const LOG_LINES: usize = 40;
 
 /// What etcd 3.4 and 3.6 alike write once a client can be served: the cluster has a leader then.
-const READY: &str = "ready to serve client requests";
+const READY: &str = "serving client traffic";
+
+/// How long a start may take on a machine that is busy with other tests.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -36,10 +40,8 @@ impl Version {
             Version::V34 => ("ZKETCD_TEST_ETCD_34", "etcd-3.4"),
             Version::V36 => ("ZKETCD_TEST_ETCD_36", "etcd-3.6"),
         };
-        let program = env::var_os(variable).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name),
-            PathBuf::from,
-        );
+        let program = env::var_os(variable)
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name), PathBuf::from);
         assert!(program.is_file(), "{} is missing: run make tools, or set {variable}", program.display());
         program
     }
@@ -174,8 +176,18 @@ impl Etcd {
             .spawn()
             .expect("sh starts");
         let log = BufReader::new(child.stderr.take().expect("etcd's log"));
+        let pid = child.id();
         self.running = Some(Running { child, guard });
-        wait_until_ready(log).inspect_err(|_| self.reap())
+        let (ready, late) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if late.recv_timeout(START_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Ends the log that is being read below.
+                let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).status();
+            }
+        });
+        let result = wait_until_ready(log);
+        drop(ready);
+        result.inspect_err(|_| self.reap())
     }
 }
 

@@ -4,7 +4,7 @@
 //! do the same, against a real ZooKeeper too. Start one of 3.9 with `tickTime=500`, `extendedTypesEnabled=true`, the
 //! super digest [`SUPER_DIGEST`] and `znode.container.checkIntervalMs=50`, and run
 //!
-//!     ZOOKEEPER=127.0.0.1:2181 cargo test --test tree -- --ignored zookeeper
+//!     ZOOKEEPER=127.0.0.1:2181 cargo test --features zookeeper --test tree zookeeper
 //!
 //! ZooKeeper keeps what earlier tests left, so each test works below a znode of its own ([`Site::room`]).
 
@@ -12,19 +12,23 @@
 #![allow(dead_code, unused_macros, unused_imports)]
 
 pub mod client;
+pub mod etcd;
 pub mod gate;
 pub mod server;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use client::{Client, ConnectOptions, Error, Incoming};
+use etcd::{Etcd, Version};
 use server::Running;
 use zketcd::jute::client::encode_request;
 use zketcd::jute::{CreateMode, ErrorCode, Reply, ReplyHeader, Request, WatcherEvent};
-use zketcd::store::Store;
 use zketcd::store::embedded::Embedded;
+use zketcd::store::etcd::EtcdConfig;
+use zketcd::store::{self, Store};
 
 /// `Watcher.Event.EventType`.
 pub const CREATED: i32 = 1;
@@ -40,28 +44,15 @@ pub const SUPER_DIGEST: &str = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
 /// Runs each test named at every site: `ours` over the stores of zketcd, `all` also against a ZooKeeper.
 macro_rules! each_site {
     (all: [$($all:ident),* $(,)?], ours: [$($ours:ident),* $(,)?] $(,)?) => {
-        mod memory {
-            use crate::support::Site;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $all() {
-                    super::$all(Site::memory().await).await;
-                }
-            )*
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $ours() {
-                    super::$ours(Site::memory().await).await;
-                }
-            )*
-        }
+        crate::support::at_site!(memory, Site::memory(), [$($all,)* $($ours,)*]);
+        crate::support::at_site!(etcd_34, Site::etcd(Version::V34), [$($all,)* $($ours,)*]);
+        crate::support::at_site!(etcd_36, Site::etcd(Version::V36), [$($all,)* $($ours,)*]);
 
+        #[cfg(feature = "zookeeper")]
         mod zookeeper {
-            #[allow(unused_imports)]
             use crate::support::Site;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
                 async fn $all() {
                     super::$all(Site::zookeeper()).await;
                 }
@@ -70,6 +61,22 @@ macro_rules! each_site {
     };
 }
 pub(crate) use each_site;
+
+macro_rules! at_site {
+    ($name:ident, $site:expr, [$($test:ident,)*]) => {
+        mod $name {
+            #[allow(unused_imports, reason = "not every site is an etcd")]
+            use crate::support::{Site, etcd::Version};
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($site.await).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use at_site;
 
 /// Where a test's servers keep their data.
 pub enum Site {
@@ -87,6 +94,23 @@ impl Site {
     /// Over an empty store in memory.
     pub async fn memory() -> Site {
         Site::Zketcd(Embedded::memory())
+    }
+
+    /// Over an etcd that this process' tests share, below a prefix of its own.
+    pub async fn etcd(version: Version) -> Site {
+        static ETCD: [OnceLock<Etcd>; 2] = [OnceLock::new(), OnceLock::new()];
+        static SITES: AtomicUsize = AtomicUsize::new(0);
+        let endpoint = tokio::task::spawn_blocking(move || {
+            let shared = match version {
+                Version::V34 => &ETCD[0],
+                Version::V36 => &ETCD[1],
+            };
+            shared.get_or_init(|| Etcd::start(version)).endpoint()
+        });
+        let endpoint = endpoint.await.expect("an etcd");
+        let prefix = format!("/test/{}", SITES.fetch_add(1, Ordering::Relaxed));
+        let config = EtcdConfig { prefix, ..EtcdConfig::new([endpoint]) };
+        Site::Zketcd(store::etcd::Etcd::connect(config).await.expect("a store in etcd"))
     }
 
     /// The ZooKeeper that the environment names. It is one server, whatever the flags and however many are asked for.

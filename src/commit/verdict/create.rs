@@ -28,6 +28,9 @@ pub fn create(draft: &mut Draft<'_>, request: &CreateRequest) -> Result<(String,
         path.push_str(&path::sequence(children.created));
     }
     path::validate(&path)?;
+    if path.len() > path::MAX_PATH {
+        return Err(ErrorCode::BadArguments);
+    }
     if draft.node(&path, Need::Existence).is_some() {
         return Err(ErrorCode::NodeExists);
     }

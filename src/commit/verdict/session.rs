@@ -13,6 +13,12 @@ pub fn open(draft: &mut Draft<'_>, id: i64, record: SessionRecord) -> Answer {
     Answer::Attached(record)
 }
 
+/// How often a deletion names the path: in compares, deletes and the lane's record.
+const NAMED: usize = 6;
+
+/// Bytes of such names in one transaction: a third of etcd's default `--max-request-bytes`.
+const REAP_BYTES: usize = 512 * 1024;
+
 /// The record's timeout stays; the attach counter makes a new revision, which cuts off every other connection.
 pub fn attach(draft: &mut Draft<'_>, id: i64, password: &[u8]) -> Answer {
     match draft.session_record(id) {
@@ -29,8 +35,7 @@ pub fn attach(draft: &mut Draft<'_>, id: i64, password: &[u8]) -> Answer {
 pub fn end(draft: &mut Draft<'_>, session: i64, attached: i64, limit: usize) -> Result<Answer, ErrorCode> {
     draft.session(session, attached)?;
     draft.put_session(session, None);
-    let paths = draft.ephemerals(session);
-    let more = paths.len() > limit;
+    let (paths, more) = fitting(draft, session, limit);
     if !more {
         delete_all(draft, paths);
     }
@@ -42,10 +47,24 @@ pub fn reap(draft: &mut Draft<'_>, session: i64, limit: usize) -> Answer {
     if draft.session_record(session).is_some() {
         return Answer::Ended { more: false };
     }
-    let paths = draft.ephemerals(session);
-    let more = paths.len() > limit;
-    delete_all(draft, paths.into_iter().take(limit));
+    let (paths, more) = fitting(draft, session, limit);
+    delete_all(draft, paths);
     Answer::Ended { more }
+}
+
+/// As many of the session's ephemerals as one transaction may delete, and whether there are more.
+fn fitting(draft: &Draft<'_>, session: i64, limit: usize) -> (Vec<String>, bool) {
+    let all = draft.ephemerals(session);
+    let count = all.len();
+    let mut bytes = 0;
+    let fits = |path: &String| {
+        let first = bytes == 0;
+        bytes += path.len() * NAMED;
+        first || bytes <= REAP_BYTES
+    };
+    let paths: Vec<String> = all.into_iter().take(limit).take_while(fits).collect();
+    let more = paths.len() < count;
+    (paths, more)
 }
 
 fn delete_all(draft: &mut Draft<'_>, paths: impl IntoIterator<Item = String>) {

@@ -120,8 +120,10 @@ fn from_etcd(code: i32, text: &str) -> Failure {
             Failure::away(why())
         }
         code::RESOURCE_EXHAUSTED if says("too many requests") => Failure::away(why()),
+        // The transaction that crosses the quota is applied, and answered with this error all the same
+        // (`quotaApplierV3.Txn`); those after it are refused.
         code::RESOURCE_EXHAUSTED if says("database space exceeded") => {
-            Failure::Refused("etcd's database is full (NOSPACE): compact, defragment, disarm the alarm".to_owned())
+            Failure::away("etcd's database is full (NOSPACE): compact, defragment, disarm the alarm")
         }
         code::INVALID_ARGUMENT | code::PERMISSION_DENIED | code::RESOURCE_EXHAUSTED | code::FAILED_PRECONDITION => {
             Failure::Refused(format!("etcd: {}", why()))
@@ -186,7 +188,6 @@ mod tests {
             (3, "etcdserver: request is too large"),
             (3, "etcdserver: authentication failed, invalid user ID or password"),
             (7, "etcdserver: permission denied"),
-            (8, "etcdserver: mvcc: database space exceeded"),
             (9, "etcdserver: authentication is not enabled"),
             (11, "etcdserver: too large lease TTL"),
         ];
@@ -194,6 +195,7 @@ mod tests {
             assert!(matches!(from_etcd(code, text), Failure::Refused(_)), "{text}");
         }
         let open = [
+            (8, "etcdserver: mvcc: database space exceeded"),
             (14, "etcdserver: leader changed"),
             (14, "etcdserver: request timed out"),
             (14, "etcdserver: no leader"),
