@@ -187,6 +187,50 @@ async fn an_own_revision_that_the_stream_lost_is_found_missing() {
     }
 }
 
+/// A batch whose answer comes after the snapshot that contains it: by then the client has been shown later zxids.
+#[tokio::test]
+async fn an_answer_after_the_snapshot_does_not_go_back() {
+    let store = Embedded::memory();
+    let mut near = Zketcd::start(store.clone()).await;
+    let mut far = Zketcd::with(store, 1, drive::LIMITS).await;
+    let mut client = near.client().await;
+    let mut other = far.client().await;
+    near.pull().unwrap();
+    near.send(&mut client, create("/a", b"", PERSISTENT));
+    let sent = near.build().unwrap();
+    let result = near.commit(&sent).await;
+    far.ok(&mut other, create("/later", b"", PERSISTENT)).await;
+    near.resync().await;
+    near.send(&mut client, Request::Ping);
+    near.answer(sent.lane, result).unwrap();
+    let zxids: Vec<i64> = client.replies().iter().map(|(header, _)| header.zxid).collect();
+    let last = near.replica().last_zxid();
+    assert_eq!(zxids, [last, last], "the ping's and the create's");
+    let made = near.replica().node("/a").unwrap().czxid;
+    assert!(made < last, "the znode keeps its own");
+}
+
+/// The same with an attach, and the session has moved on by then: its client is elsewhere.
+#[tokio::test]
+async fn an_attach_answered_after_the_session_moved_holds_nothing() {
+    let store = Embedded::memory();
+    let mut near = Zketcd::start(store.clone()).await;
+    let mut far = Zketcd::with(store, 1, drive::LIMITS).await;
+    let session = far.client().await.session();
+    near.pull().unwrap();
+    let first = near.attach(session);
+    let sent = near.build().unwrap();
+    let result = near.commit(&sent).await;
+    far.pull().unwrap();
+    let mut second = far.attach(session);
+    far.settle().await;
+    assert_eq!(second.attached(), Some(session));
+    near.resync().await;
+    near.answer(sent.lane, result).unwrap();
+    assert_eq!(first.closed(), Some(CloseReason::SessionMoved));
+    far.ok(&mut second, create("/a", b"", PERSISTENT)).await;
+}
+
 /// Own revisions lost, with real streams and tasks: the lane is not stuck.
 #[tokio::test]
 async fn a_lane_whose_revision_was_lost_goes_on() {

@@ -478,6 +478,8 @@ impl Engine {
             }
         }
         self.put_back(failed);
+        // A session that was attached then may have moved or ended since.
+        self.check_held();
         self.finish_closing();
         for conn in touched {
             self.advance(conn);
