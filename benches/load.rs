@@ -153,6 +153,17 @@ impl Plan {
         }
     }
 
+    /// Whether an answer holds what was written, or names what was created.
+    fn holds(&self, reply: &Reply) -> bool {
+        match reply {
+            Reply::Data(data, _) => data.as_deref() == Some(&*self.data),
+            Reply::Stat(stat) => usize::try_from(stat.data_length) == Ok(self.data.len()),
+            Reply::Path(path) => path.starts_with(&self.parent),
+            Reply::Multi(results) => results.len() == 4,
+            _ => true,
+        }
+    }
+
     /// How many children the parent has once each worker has got that many answers.
     fn children(&self, answers: &[u64]) -> usize {
         let sum = |each: fn(u64) -> u64| answers.iter().map(|n| each(*n)).sum::<u64>() as usize;
@@ -217,6 +228,8 @@ struct Window {
 struct Tally {
     /// All answers, the unmeasured ones too.
     answers: u64,
+    /// Answers that are not what was asked for.
+    wrong: u64,
     /// Of each measured answer, from when the request was made, in microseconds.
     latencies: Vec<u32>,
 }
@@ -379,15 +392,19 @@ async fn load(plan: &Plan, worker: usize, connection: &mut Connection, window: W
         sent += 1;
         (Instant::now() < window.to).then(|| plan.request(worker, sent - 1))
     };
-    let answered = |born: Instant, _| {
+    let answered = |born: Instant, reply| {
         tally.answers += 1;
+        tally.wrong += u64::from(!plan.holds(&reply));
         let now = Instant::now();
         if (window.from..window.to).contains(&now) {
             tally.latencies.push(u32::try_from((now - born).as_micros()).unwrap_or(u32::MAX));
         }
     };
     connection.drive(plan.shape.pipeline, next, answered).await?;
-    Ok(tally)
+    match tally.wrong {
+        0 => Ok(tally),
+        wrong => Err(format!("{wrong} of {} answers hold something else than was asked for", tally.answers).into()),
+    }
 }
 
 /// Counts the parent's children, deletes them and the parent, closes the sessions.
