@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use support::client::{Client, ConnectOptions, Error, Incoming, Wire, open_acl};
-use support::{Server, Site, code, each_site, encoded, framed, get, raw_request, set};
+use support::{Server, Site, code, each_site, encoded, framed, get, raw_request, refused, set};
 use zketcd::jute::{CreateMode, ErrorCode, Request, SetWatches, op};
+use zketcd::tree::path::MAX_PATH;
 
 each_site! {
     all: [
@@ -320,9 +321,11 @@ async fn a_deep_path_and_a_long_name_are_taken(site: Site) {
         client.create(&path, b"", CreateMode::Persistent).await.unwrap();
     }
     assert_eq!(client.all_children_number(&room).await, Ok(200));
-    let long = format!("{room}/{}", "n".repeat(100_000));
-    client.create(&long, b"", CreateMode::Persistent).await.unwrap();
-    client.delete(&long, -1).await.unwrap();
+    let named = |length: usize| format!("{room}/{}", "n".repeat(length - room.len() - 1));
+    client.create(&named(MAX_PATH), b"", CreateMode::Persistent).await.unwrap();
+    client.delete(&named(MAX_PATH), -1).await.unwrap();
+    let too_long = client.create(&named(MAX_PATH + 1), b"", CreateMode::Persistent).await;
+    assert_eq!(too_long, refused(ErrorCode::BadArguments));
     // Names that are no paths of anybody.
     let missing = SetWatches { data: vec!["\u{1}".into(), String::new(), "//".into()], ..SetWatches::default() };
     assert_eq!(code(&mut client, Request::SetWatches(missing)).await, 0);

@@ -166,6 +166,29 @@ fn a_taken_port_is_one_line() {
 }
 
 #[test]
+fn an_etcd_that_is_away_is_one_line() {
+    let endpoint = format!("http://{}", free_addr());
+    let line = fails(&mut zketcd(&[
+        "serve",
+        "--store=etcd",
+        "--listen=127.0.0.1:0",
+        "--admin-listen=none",
+        &format!("--etcd-endpoints={endpoint}"),
+        "--log-level=off",
+    ]));
+    assert!(line.contains(&endpoint), "{line}");
+}
+
+#[test]
+fn data_of_another_kind_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("somebody.else"), b"s").unwrap();
+    let data = format!("--data-dir={}", dir.path().display());
+    let line = fails(&mut zketcd(&["serve", "--listen=127.0.0.1:0", "--admin-listen=none", &data, "--log-level=off"]));
+    assert!(line.contains(&dir.path().display().to_string()), "{line}");
+}
+
+#[test]
 fn healthcheck_tells_by_its_exit_code() {
     let nobody = free_addr().to_string();
     let error = fails(&mut zketcd(&["healthcheck", "--admin", &nobody]));

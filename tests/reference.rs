@@ -1,7 +1,7 @@
 //! What the codec and the test client take ZooKeeper to say, checked against ZooKeeper itself. Start a standalone
 //! server of 3.9 on an empty directory, with `extendedTypesEnabled=true`, and run
 //!
-//!     ZOOKEEPER=127.0.0.1:2181 cargo test --test reference -- --ignored
+//!     ZOOKEEPER=127.0.0.1:2181 cargo test --features zookeeper --test reference
 //!
 //! Each test works below a znode of its own and leaves it behind.
 
@@ -24,7 +24,6 @@ const CHILDREN_CHANGED: i32 = 4;
 const CONNECTED: i32 = 3;
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn creates_are_answered_by_path_or_by_path_and_stat() {
     let (mut client, room) = room("create").await;
     let path = format!("{room}/a");
@@ -64,7 +63,6 @@ async fn creates_are_answered_by_path_or_by_path_and_stat() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn reads_and_writes_of_one_znode() {
     let (mut client, room) = room("znode").await;
     let missing = format!("{room}/missing");
@@ -106,7 +104,6 @@ async fn reads_and_writes_of_one_znode() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn identities_are_shown_by_who_am_i() {
     let mut client = client().await;
     let ip = |one: &Id| one.scheme == "ip" && one.id == "127.0.0.1";
@@ -122,7 +119,6 @@ async fn identities_are_shown_by_who_am_i() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn a_multi_gives_typed_results_or_errors_only() {
     let (mut client, room) = room("multi").await;
     let path = |name: &str| format!("{room}/{name}");
@@ -203,7 +199,6 @@ async fn a_multi_gives_typed_results_or_errors_only() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn watches_of_every_kind() {
     let (mut client, room) = room("watch").await;
     let mut other = self::client().await;
@@ -251,7 +246,6 @@ async fn watches_of_every_kind() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn pipelined_requests_are_answered_in_order() {
     let (mut client, room) = room("pipeline").await;
     let create =
@@ -266,7 +260,6 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn sessions_are_opened_resumed_and_refused() {
     let (mut client, room) = room("session").await;
     client.get(&room, false).await.unwrap();
@@ -291,7 +284,6 @@ async fn sessions_are_opened_resumed_and_refused() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn malformed_bodies_are_answered_and_the_connection_goes_on() {
     let mut client = client().await;
     let null = [0xff; 4];
@@ -371,7 +363,6 @@ async fn malformed_bodies_are_answered_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-#[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
 async fn some_frames_end_the_connection() {
     let mut silent: Vec<Vec<u8>> = vec![
         // No header: no frame at all, one too short.

@@ -215,10 +215,6 @@ async fn a_change_that_does_not_matter_disturbs_no_verdict() {
         (create("/a/y", b"", PERSISTENT), set("/a", b"", -1)),
         (set("/b", b"", -1), set("/a", b"", -1)),
         (create("/a/z", b"", PERSISTENT), Request::Multi(vec![check_op("/a", -1)])),
-        (
-            set("/a", b"", -1),
-            Request::SetAcl { path: "/a".into(), acl: Some(support::client::open_acl()), version: -1 },
-        ),
     ];
     for (meanwhile, request) in cases {
         assert_eq!(pair.race(meanwhile, request.clone()).await, (false, ErrorCode::Ok), "{request:?}");

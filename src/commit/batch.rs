@@ -372,7 +372,10 @@ impl Batch {
     }
 }
 
-fn merge(mut into: Group, other: Group) -> Group {
+/// The smaller into the larger: a group that grows request by request is not copied for each.
+fn merge(one: Group, other: Group) -> Group {
+    let size = |group: &Group| group.compares.len() + group.writes.len() + group.past.len();
+    let (mut into, other) = if size(&one) < size(&other) { (other, one) } else { (one, other) };
     into.compares.extend(other.compares);
     into.writes.extend(other.writes);
     into.past.extend(other.past);

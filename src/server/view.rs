@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::admin::Probe;
 use super::four_letter::{self, Reads, Word};
 use super::shared::Shared;
-use super::stats::{Gauges, ServerView};
-use crate::config::Config;
+use super::stats::{ConfView, Gauges, ServerView};
+use crate::config::{Config, StoreConfig};
 use crate::session::Engine;
 
 /// The answer to a four-letter word: `None` is no word at all, which ZooKeeper answers with nothing.
@@ -31,12 +31,9 @@ pub fn answer(shared: &Shared, config: &Config, word: Option<Word>) -> String {
 }
 
 fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
-    let mut view = ServerView {
-        serving: engine.is_serving(),
-        gauges: engine.gauges(),
-        conf: config.into(),
-        ..ServerView::default()
-    };
+    let mut conf = ConfView::from(config);
+    conf.data_dir_size = data_size(engine, config);
+    let mut view = ServerView { serving: engine.is_serving(), gauges: engine.gauges(), conf, ..ServerView::default() };
     match word.reads() {
         Reads::Connections => view.connections = engine.connection_views(),
         Reads::WatchSummary => view.watches = engine.watch_summary(),
@@ -47,6 +44,13 @@ fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
         Reads::Nothing => {}
     }
     view
+}
+
+/// Bytes: of the data directory's files, where there is one; else of what the tree holds.
+fn data_size(engine: &Engine, config: &Config) -> u64 {
+    let StoreConfig::Embedded { data_dir } = &config.store else { return engine.replica().data_bytes() };
+    let files = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// What the admin pages ask of the server.

@@ -162,8 +162,8 @@ impl Engine {
                 Incoming::Malformed(header, code) => (header, What::Malformed(code)),
             };
             if draining {
-                // Too late; what was taken before is still answered.
-                break;
+                // Too late; what was taken before is still answered, and pings.
+                continue;
             }
             let ids = conn.ids.clone();
             let pending = Pending { xid: header.xid, op: header.op, what, ids, received: now.mono, fails: 0 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::join_all;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::ValueTree;
@@ -14,8 +15,8 @@ use zketcd::store::{Change, Compare, CompareOp, KeyValue, Op, OpResult, Revision
 
 use crate::etcd_process::Version;
 use crate::fixture::{
-    Fixture, Kind, apply, brief, compare, delete, failure, get, key, lease_id, next, put, put_leased, revision, then,
-    value, when,
+    Fixture, Kind, apply, brief, compare, delete, failure, get, in_time, key, lease_id, next, put, put_leased,
+    revision, then, value, when,
 };
 
 /// Runs each test against each store.
@@ -108,9 +109,9 @@ async fn compares_hold_as_etcd_says(fixture: Fixture) {
     let modified = apply(store, [put("k", "m")]).await.revision;
     let holds =
         async |key: &str, op, target| store.transact(when([compare(key, op, target)], [], [])).await.unwrap().succeeded;
-    let numbers: [(fn(i64) -> Target, i64); 3] =
-        [(Target::Version, 2), (Target::CreateRevision, created), (Target::ModRevision, modified)];
-    for (target, number) in numbers {
+    type Number = fn(i64) -> Target;
+    let version: Number = Target::Version;
+    for (target, number) in [(version, 2), (Target::CreateRevision, created), (Target::ModRevision, modified)] {
         for (than, equal, greater, less) in
             [(number - 1, false, true, false), (number, true, false, false), (number + 1, false, false, true)]
         {
@@ -305,7 +306,7 @@ async fn streams_resume_without_a_gap(fixture: Fixture) {
         while expected < from + 200 {
             let mut stream = store.changes(expected).await.unwrap();
             // One item, then the stream is dropped and taken up again.
-            let run = futures::StreamExt::next(&mut stream).await.unwrap().unwrap();
+            let run = in_time("a revision", stream.next()).await.unwrap().unwrap();
             for revision in run {
                 assert_eq!(revision.revision, expected);
                 assert_eq!(brief(&revision), [format!("+k={}", expected - from)]);

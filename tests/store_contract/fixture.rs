@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 use zketcd::store::embedded::Embedded;
 use zketcd::store::etcd::{Etcd, EtcdConfig};
 use zketcd::store::{
@@ -143,11 +145,19 @@ pub async fn revision(store: &dyn Store) -> i64 {
     apply(store, [get("any")]).await.revision
 }
 
+/// How long a test waits for what has to come: far longer than it takes, so that a failure is one and no endless wait.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `future`'s output, or a failed test.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing in {PATIENCE:?}"))
+}
+
 /// The stream's next revisions, `count` of them.
 pub async fn next(stream: &mut ChangeStream, count: usize) -> Vec<Revision> {
     let mut revisions = Vec::new();
     while revisions.len() < count {
-        let run = stream.next().await.expect("the stream goes on").expect("no error");
+        let run = in_time("a revision", stream.next()).await.expect("the stream goes on").expect("no error");
         assert!(!run.is_empty(), "an item without a revision");
         revisions.extend(run);
     }
@@ -158,7 +168,7 @@ pub async fn next(stream: &mut ChangeStream, count: usize) -> Vec<Revision> {
 /// The error that the stream ends with.
 pub async fn failure(stream: &mut ChangeStream) -> StoreError {
     loop {
-        match stream.next().await {
+        match in_time("the stream's end", stream.next()).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 assert!(stream.next().await.is_none(), "a stream that goes on after an error");

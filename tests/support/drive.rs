@@ -19,7 +19,7 @@ use zketcd::server::bootstrap;
 use zketcd::session::{
     CloseReason, ConnectionId, Engine, EngineConfig, Incoming, LaneAnswer, LaneLost, Now, Outbox, Outgo, Outgoing,
 };
-use zketcd::store::{ChangeStream, Limits, Store, TxnResult};
+use zketcd::store::{ChangeStream, Limits, Op, Store, Txn, TxnResult};
 use zketcd::tree::record::SessionRecord;
 use zketcd::tree::replica::{ApplyError, Replica};
 
@@ -37,8 +37,18 @@ pub struct Zketcd {
     pub engine: Engine,
     pub store: Arc<dyn Store>,
     stream: ChangeStream,
+    limits: Limits,
     now: Now,
     batches: u128,
+}
+
+/// How etcd counts the operations of a transaction.
+fn operations(txn: &Txn) -> usize {
+    let nested = txn.then.iter().chain(&txn.otherwise).filter_map(|op| match op {
+        Op::Txn(inner) => Some(operations(inner)),
+        _ => None,
+    });
+    txn.compare.len().max(txn.then.len()).max(txn.otherwise.len()) + nested.max().unwrap_or(0)
 }
 
 /// A batch on its way.
@@ -67,7 +77,7 @@ impl Zketcd {
         };
         let now = Now { mono: 1_000, wall: WALL };
         let engine = Engine::new(config, Arc::new(Metrics::new()), me, replica, now);
-        Zketcd { engine, store, stream, now, batches: 0 }
+        Zketcd { engine, store, stream, limits, now, batches: 0 }
     }
 
     /// Lets that many milliseconds pass.
@@ -98,23 +108,25 @@ impl Zketcd {
 
     /// Lets the store have a batch; its answer stays with the caller.
     pub async fn commit(&self, sent: &Sent) -> TxnResult {
+        assert!(operations(&sent.outgoing.txn) <= self.limits.txn_ops, "more than etcd would take");
         self.store.transact(sent.outgoing.txn.clone()).await.expect("the store takes the batch")
     }
 
     pub fn answer(&mut self, lane: usize, result: TxnResult) -> Result<(), LaneLost> {
         self.engine.answered_batch(lane, LaneAnswer::Result(result))?;
         // What the stream lost, the follower hears too.
-        match self.engine.apply_backlog() {
-            Err(error) => assert!(error.is_loss(), "{error}"),
-            Ok(()) => {}
+        if let Err(error) = self.engine.apply_backlog() {
+            assert!(error.is_loss(), "{error}");
         }
         Ok(())
     }
 
     /// Takes all that the stream has to say by now.
     pub fn pull(&mut self) -> Result<(), ApplyError> {
-        while let Some(run) = self.stream.next().now_or_never() {
-            let run = run.expect("the stream goes on").expect("the stream is whole");
+        while let Some(run) = tokio::task::unconstrained(self.stream.next()).now_or_never() {
+            let mut run = run.expect("the stream goes on").expect("the stream is whole");
+            // etcd promises no order within a revision.
+            run.iter_mut().for_each(|revision| revision.changes.reverse());
             self.engine.changed(run)?;
         }
         Ok(())

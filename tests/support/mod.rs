@@ -4,7 +4,7 @@
 //! do the same, against a real ZooKeeper too. Start one of 3.9 with `tickTime=500`, `extendedTypesEnabled=true`, the
 //! super digest [`SUPER_DIGEST`] and `znode.container.checkIntervalMs=50`, and run
 //!
-//!     ZOOKEEPER=127.0.0.1:2181 cargo test --test tree -- --ignored zookeeper
+//!     ZOOKEEPER=127.0.0.1:2181 cargo test --features zookeeper --test tree zookeeper
 //!
 //! ZooKeeper keeps what earlier tests left, so each test works below a znode of its own ([`Site::room`]).
 
@@ -48,11 +48,11 @@ macro_rules! each_site {
         crate::support::at_site!(etcd_34, Site::etcd(Version::V34), [$($all,)* $($ours,)*]);
         crate::support::at_site!(etcd_36, Site::etcd(Version::V36), [$($all,)* $($ours,)*]);
 
+        #[cfg(feature = "zookeeper")]
         mod zookeeper {
             use crate::support::Site;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                #[ignore = "needs a ZooKeeper server, named by ZOOKEEPER"]
                 async fn $all() {
                     super::$all(Site::zookeeper()).await;
                 }

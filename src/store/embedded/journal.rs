@@ -87,7 +87,7 @@ impl Journal {
 impl History {
     fn append(&mut self, revisions: Vec<Revision>) {
         for revision in revisions {
-            debug_assert_eq!(revision.revision, self.first + self.revisions.len() as i64, "a gap in the history");
+            assert_eq!(revision.revision, self.first + self.revisions.len() as i64, "a gap in the history");
             self.bytes += size(&revision);
             self.revisions.push_back(revision);
         }

@@ -183,6 +183,7 @@ impl Store for Embedded {
     }
 
     async fn changes(&self, from: i64) -> Result<ChangeStream, StoreError> {
+        self.expire_leases();
         self.journal.stream(from)
     }
 

@@ -53,6 +53,10 @@ impl EtcdConfig {
         }
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.starts_with("https://"))
+    }
+
     /// etcd-client's options. `Rejected` where the settings contradict.
     pub(super) fn options(&self) -> Result<ConnectOptions, StoreError> {
         if self.endpoints.is_empty() {

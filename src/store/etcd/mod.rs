@@ -55,8 +55,13 @@ impl Etcd {
         let keep_alives = KeepAlives::new(members.clone(), config.timeout);
         let prefix = Prefix::new(&config.prefix);
         let etcd = Etcd { members, keep_alives, prefix, limits: config.limits };
-        etcd.reach(config.endpoints.len()).await?;
-        Ok(Arc::new(etcd))
+        match etcd.reach(config.endpoints.len()).await {
+            // etcd closes the connection of who lacks a certificate; whether its reason arrives is a matter of luck.
+            Err(Failure::Away { why, .. }) if config.is_tls() && config.identity.is_none() => {
+                Err(StoreError::Unavailable(format!("{why} (if etcd wants a client certificate: none is given)")))
+            }
+            result => Ok(result.map(|()| Arc::new(etcd))?),
+        }
     }
 
     /// Counts the prefix's keys on the first of the endpoints that answers: that takes a leader and the permission to
