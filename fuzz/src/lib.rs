@@ -36,7 +36,7 @@ pub fn requests(source: &mut Unstructured<'_>) -> Result<Vec<Request>> {
 
 /// One request. Those that the codec changes on its way (a multi's creates) are made as it leaves them.
 pub fn request(source: &mut Unstructured<'_>) -> Result<Request> {
-    Ok(match source.int_in_range(0..=28)? {
+    Ok(match source.int_in_range(0..=29)? {
         0 | 1 => Request::Create(create(source)?),
         2 => Request::Delete { path: path(source)?, version: version(source)? },
         3 => Request::Exists { path: path(source)?, watch: source.arbitrary()? },
@@ -63,6 +63,7 @@ pub fn request(source: &mut Unstructured<'_>) -> Result<Request> {
         25 => set_watches2(source)?,
         26 => Request::AddWatch { path: path(source)?, mode: source.int_in_range(0..=2)? },
         27 => Request::WhoAmI,
+        28 => Request::Multi(made_again(source)?),
         _ => Request::CloseSession,
     })
 }
@@ -72,6 +73,12 @@ fn create(source: &mut Unstructured<'_>) -> Result<CreateRequest> {
     let (path, data, acl) = (path(source)?, data(source)?, acl(source)?);
     let flags = source.int_in_range(0..=7)?;
     Ok(CreateRequest { op, path, data, acl, flags, ttl: ttl(source, op)? })
+}
+
+/// Deleted and created by one multi: the store sees a put only.
+fn made_again(source: &mut Unstructured<'_>) -> Result<Vec<MultiOp>> {
+    let create = multi_create(source)?;
+    Ok(vec![MultiOp::Delete { path: create.path.clone(), version: -1 }, MultiOp::Create(create)])
 }
 
 fn multi_create(source: &mut Unstructured<'_>) -> Result<CreateRequest> {

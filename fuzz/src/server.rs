@@ -54,7 +54,7 @@ enum Follower {
     /// With what came and was not handed to the engine yet.
     Open(ChangeStream, VecDeque<Revision>),
     /// Taken, not handed to the engine yet.
-    Snapshot(Replica),
+    Snapshot(Box<Replica>),
 }
 
 /// What came of following the store.
@@ -165,7 +165,7 @@ impl Server {
         self.follower = match std::mem::replace(&mut self.follower, Follower::Closed) {
             Follower::Snapshot(replica) => {
                 assert!(replica.revision() >= self.engine.replica().revision(), "the store goes back");
-                if self.engine.resync(replica).is_err() {
+                if self.engine.resync(*replica).is_err() {
                     return Followed::LaneLost;
                 }
                 Follower::Closed
@@ -208,7 +208,7 @@ impl Server {
 
     fn snapshot(&self) -> Follower {
         let snapshot = at_once(self.store.snapshot()).expect("the store answers");
-        Follower::Snapshot(Replica::load(snapshot).expect("what the servers wrote can be read"))
+        Follower::Snapshot(Box::new(Replica::load(snapshot).expect("what the servers wrote can be read")))
     }
 
     /// The stream breaks; what was not handed over comes again.
