@@ -4,7 +4,7 @@
 #   compare.sh [--rounds N] [--dir DIR] [flags of benches/load.rs, such as --workloads get,create --shapes 1x1,64x1 --time 1s]
 # A round that is not counted goes first: the JVM compiles what is hot while it runs.
 # ZKETCD and ETCD name the binaries (target/release/zketcd and target/tools/etcd-3.6, built where they are missing).
-# Leave the machine alone meanwhile. Needs Java 11 or later and Maven.
+# Leave the machine alone meanwhile. Java, Maven and ZooKeeper are installed where they are missing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
@@ -37,7 +37,7 @@ fail() {
 cd "$root"
 [ -x "$zketcd" ] || cargo build --release --locked
 [ -x "$etcd" ] || tests/tools/install.sh etcd-3.6
-mvn -q -B -Dstyle.color=never -f "$here/zookeeper/pom.xml" package
+tests/tools/install.sh zookeeper
 load=$(cargo bench --locked --no-run --bench load 2>&1 | tee /dev/stderr | sed -nE 's/.*Executable.*\((.*)\)$/\1/p')
 [ -x "$load" ] || fail "cargo did not say where it built the load generator"
 
@@ -85,7 +85,7 @@ admin.enableServer=false
 4lw.commands.whitelist=srvr
 CFG
 # slf4j has nothing to log with here: ZooKeeper is silent, as fast as can be
-start zookeeper java -Xmx1g -cp "$root/target/bench/zookeeper/*" \
+start zookeeper java -Xmx1g -cp "$root/target/tools/zookeeper/*" \
   org.apache.zookeeper.server.quorum.QuorumPeerMain "$run/zoo.cfg"
 # room for what many rounds leave behind: nothing is compacted meanwhile
 start etcd-itself "$etcd" --data-dir "$run/etcd" --quota-backend-bytes $((8 << 30)) --log-level warn \

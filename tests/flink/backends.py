@@ -115,7 +115,7 @@ class ZooKeeper:
         )
         java = ["java", "-Xmx200m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.jmx.log4j.disable=true"]
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        self.child = Child("zookeeper", [*java, "-cp", f"{options.target}/zookeeper/*", main, config], directory)
+        self.child = Child("zookeeper", [*java, "-cp", f"{options.zookeeper}/*", main, config], directory)
 
     def start(self):
         self.child.start()

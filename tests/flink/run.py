@@ -295,11 +295,13 @@ def main():
     for name, default in (("etcd", "target/tools/etcd-3.6"), ("zketcd", "target/release/zketcd")):
         default = os.environ.get(f"{name.upper()}_BIN", ROOT / default)
         parser.add_argument(f"--{name}-bin", default=default, help=f"[{name.upper()}_BIN] {default}")
+    zookeeper = ROOT / "target/tools/zookeeper"
+    parser.add_argument("--zookeeper", type=pathlib.Path, default=zookeeper, help="ZooKeeper's jars")
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/flink", help="what Maven built")
     parser.add_argument("--keep", action="store_true", help="keep the logs of rounds that passed")
     options = parser.parse_args()
     needed = [options.target / "job.jar"]
-    needed += [options.etcd_bin, options.zketcd_bin] if options.backend == "zketcd" else [options.target / "zookeeper"]
+    needed += [options.etcd_bin, options.zketcd_bin] if options.backend == "zketcd" else [options.zookeeper]
     for file in needed:
         if not shutil.which(file) and not pathlib.Path(file).exists():
             parser.error(f"{file} is missing: see README.md for what builds it")

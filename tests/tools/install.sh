@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing zketcd needs, each tool only where it is missing:
-#   install.sh [rust] [protoc] [etcd-3.4] [etcd-3.6] [cargo-fuzz] [cargo-deny]
+#   install.sh [rust] [protoc] [etcd-3.4] [etcd-3.6] [java] [zookeeper] [cargo-fuzz] [cargo-deny]
 # Debian packages come through apt (as root, or with sudo), everything else stays in the user's directories
 # and in target/tools. A second run changes nothing.
 set -euo pipefail
@@ -132,6 +132,26 @@ get_etcd-3.6() {
   [ "$(etcd_version "$tools/etcd-3.6")" = "$wanted" ] || fail "$tools/etcd-3.6 does not run, or is not $wanted"
 }
 
+java_major() { java -version 2>&1 | sed -nE 's/.* version "([0-9]+).*/\1/p'; }
+
+# A JDK and Maven.
+get_java() {
+  if ! has javac || [ "$(java_major)" -lt 17 ]; then apt openjdk-17-jdk-headless; fi
+  if ! has mvn; then apt maven; fi
+}
+
+# The jars of the ZooKeeper that ours is compared with, from Maven; zookeeper/run.sh starts one.
+get_zookeeper() {
+  local pom=$root/tests/tools/zookeeper/pom.xml jars=$tools/zookeeper
+  get_java
+  # complete, and of this pom
+  if cmp -s "$pom" "$jars/pom.xml"; then return; fi
+  say "getting ZooKeeper's jars"
+  rm -rf "$jars"
+  mvn -q -B -Dstyle.color=never -f "$pom" package
+  cp "$pom" "$jars/pom.xml"
+}
+
 get_cargo-fuzz() {
   if ! cargo fuzz --version > /dev/null 2>&1; then
     say "installing cargo-fuzz"
@@ -151,7 +171,7 @@ get_cargo-deny() {
 mkdir -p "$tools"
 for tool in "$@"; do
   case $tool in
-    rust | protoc | etcd-3.4 | etcd-3.6 | cargo-fuzz | cargo-deny) "get_$tool" ;;
+    rust | protoc | etcd-3.4 | etcd-3.6 | java | zookeeper | cargo-fuzz | cargo-deny) "get_$tool" ;;
     *) fail "unknown tool: $tool" ;;
   esac
 done
