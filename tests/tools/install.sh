@@ -73,7 +73,14 @@ get_rust() {
     fail "rustc $(rust_version) at $(command -v rustc) is older than $wanted and goes before rustup's: see PATH"
 }
 
-get_protoc() { if ! has protoc; then apt protobuf-compiler; fi; }
+# protoc, and the well-known types that etcd's files import: they are in a package of their own, which is only recommended.
+get_protoc() {
+  echo 'syntax = "proto3"; import "google/protobuf/descriptor.proto";' > "$tools/probe.proto"
+  if ! protoc --proto_path="$tools" --descriptor_set_out=/dev/null probe.proto 2> /dev/null; then
+    apt protobuf-compiler libprotobuf-dev
+  fi
+  rm -f "$tools/probe.proto"
+}
 
 # etcd_version BINARY: 3.4.23, or nothing.
 etcd_version() { "$1" --version 2> /dev/null | sed -nE 's/^etcd Version: ([0-9.]+).*/\1/p'; }
