@@ -29,7 +29,8 @@ release: ## build target/release/zketcd
 test: tools ## run all tests but Flink's
 	TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) cargo test --locked --no-fail-fast $(FLAGS)
 
-reference: tools ## run the tests that a real ZooKeeper passes too against one: make reference ZOOKEEPER=host:port
+reference: tools ## run the tests that a real ZooKeeper passes too against one: its own, or ZOOKEEPER=host:port
+	$(install) zookeeper
 	cargo test --locked --features zookeeper zookeeper
 	cargo test --locked --features zookeeper --test reference
 

@@ -1,12 +1,11 @@
-//! What the codec and the test client take ZooKeeper to say, checked against ZooKeeper itself. Start a standalone
-//! server of 3.9 on an empty directory, with `extendedTypesEnabled=true`, and run
-//!
-//!     ZOOKEEPER=127.0.0.1:2181 cargo test --features zookeeper --test reference
+//! What the codec and the test client take ZooKeeper to say, checked against ZooKeeper itself (`make reference`).
 //!
 //! Each test works below a znode of its own and leaves it behind.
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/zookeeper.rs"]
+mod zookeeper;
 
 use bytes::{Bytes, BytesMut};
 use client::{Client, ConnectOptions, Error, Incoming, Wire, check_op, create_request, delete_op, open_acl, set_op};
@@ -411,8 +410,8 @@ async fn some_frames_end_the_connection() {
 }
 
 /// Where the reference server listens.
-fn server() -> String {
-    std::env::var("ZOOKEEPER").expect("ZOOKEEPER=host:port of a ZooKeeper 3.9 server")
+fn server() -> std::net::SocketAddr {
+    zookeeper::ZooKeeper::shared()
 }
 
 async fn client() -> Client {

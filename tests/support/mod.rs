@@ -1,10 +1,7 @@
 //! What the integration tests share: a site to test against, and a raw client.
 //!
 //! A test is a function that takes a [`Site`]; [`each_site!`] runs it over every store, and, where ZooKeeper should
-//! do the same, against a real ZooKeeper too. Start one of 3.9 with `tickTime=500`, `extendedTypesEnabled=true`, the
-//! super digest [`SUPER_DIGEST`] and `znode.container.checkIntervalMs=50`, and run
-//!
-//!     ZOOKEEPER=127.0.0.1:2181 cargo test --features zookeeper --test tree zookeeper
+//! do the same, against a real ZooKeeper too (`make reference`, or `cargo test --features zookeeper --test tree zookeeper`).
 //!
 //! ZooKeeper keeps what earlier tests left, so each test works below a znode of its own ([`Site::room`]).
 
@@ -15,6 +12,7 @@ pub mod client;
 pub mod etcd;
 pub mod gate;
 pub mod server;
+pub mod zookeeper;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,10 +111,9 @@ impl Site {
         Site::Zketcd(store::etcd::Etcd::connect(config).await.expect("a store in etcd"))
     }
 
-    /// The ZooKeeper that the environment names. It is one server, whatever the flags and however many are asked for.
+    /// The ZooKeeper of this process' tests. It is one server, whatever the flags and however many are asked for.
     pub fn zookeeper() -> Site {
-        let address = std::env::var("ZOOKEEPER").expect("ZOOKEEPER=host:port of a ZooKeeper 3.9 server");
-        Site::ZooKeeper(address.parse().expect("an address and a port"))
+        Site::ZooKeeper(zookeeper::ZooKeeper::shared())
     }
 
     /// A server with the flags that most tests need.
@@ -124,7 +121,7 @@ impl Site {
         self.server_with(&[]).await
     }
 
-    /// A server with more flags. ZooKeeper's are always those that the module names.
+    /// A server with more flags. ZooKeeper's are always those of `tests/tools/zookeeper/run.sh`.
     pub async fn server_with(&self, flags: &[&str]) -> Server {
         match self {
             Site::Zketcd(store) => Server::Ours(Running::start(store.clone(), flags).await),
