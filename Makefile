@@ -12,7 +12,7 @@ FLAGS ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run release test reference tools flink fuzz results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference tools flink fuzz java results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ fuzz: fuzz-frame fuzz-requests ## run each fuzz target for FUZZ_SECONDS
 fuzz-%:
 	$(install) rust protoc cargo-fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run $* -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
+
+java: release ## test java/zketcd-test, curator-test's TestingServer on zketcd, on both stores
+	java/test.sh
 
 results: ## write docs/COMPATIBILITY.md's table of results from target/results
 	tests/results.py
