@@ -1,44 +1,9 @@
 """What serves the ZooKeeper protocol: two zketcd with one etcd, or one ZooKeeper."""
 
-import base64
-
-from processes import LOOPBACK, Child, free_port, http, http_ok, until
+from etcd_server import Etcd
+from processes import LOOPBACK, Child, free_port, http_ok, until
 from relay import Relay
 from znodes import Znodes
-
-
-class Etcd:
-    def __init__(self, binary, directory):
-        self.port, peer = free_port(), free_port()
-        self.url = f"http://{LOOPBACK}:{self.port}"
-        peer_url = f"http://{LOOPBACK}:{peer}"
-        self.child = Child(
-            "etcd",
-            [
-                *(binary, "--name", "etcd", "--data-dir", directory / "etcd", "--logger", "zap"),
-                *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
-                *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
-                *("--initial-cluster", f"etcd={peer_url}"),
-            ],
-            directory,
-        )
-
-    def start(self):
-        self.child.start()
-        until("etcd to be healthy", 30, lambda: (http(f"{self.url}/health") or {}).get("health") == "true")
-
-    def keys(self, prefix):
-        """The keys that begin with a prefix."""
-        start = prefix.encode()
-        end = start[:-1] + bytes([start[-1] + 1])
-        body = {
-            "key": base64.b64encode(start).decode(),
-            "range_end": base64.b64encode(end).decode(),
-            "keys_only": True,
-        }
-        # 3.4 answers without a "kvs" where there is none
-        answer = until("etcd's keys", 10, lambda: http(f"{self.url}/v3/kv/range", body))
-        return [base64.b64decode(kv["key"]).decode() for kv in answer.get("kvs", [])]
 
 
 class Zketcd:

@@ -4,6 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=$here/../tools/install.sh
+export PYTHONPATH=$here/../tools
 
 "$install" java
 mvn -q -B -Dstyle.color=never -f "$here/pom.xml" package
