@@ -9,10 +9,14 @@ install := tests/tools/install.sh
 LISTEN ?= 127.0.0.1:2181
 # flags for cargo test, such as FLAGS="--test store_contract"
 FLAGS ?=
+# where clients' servers keep everything: embedded, etcd, or zookeeper for ZooKeeper itself
+STORE ?= embedded
+# one of the clients: c, kazoo, go, rust, node
+CLIENT ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run release test reference tools flink fuzz java results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference tools flink clients fuzz java results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -40,6 +44,9 @@ tools: ## install what the tests need, etcd 3.4 and 3.6 among it
 flink: release ## run Flink on two zketcd and an etcd, and kill each of them
 	$(install) etcd-3.6
 	tests/flink/run.sh $(FLAGS)
+
+clients: $(if $(filter zookeeper,$(STORE)),,release) ## run clients of other languages: STORE=etcd or zookeeper, CLIENT=go for one
+	tests/clients/run.sh --store $(STORE) $(if $(CLIENT),--client $(CLIENT)) $(FLAGS)
 
 fuzz: fuzz-frame fuzz-requests ## run each fuzz target for FUZZ_SECONDS
 

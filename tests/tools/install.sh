@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing zketcd needs, each tool only where it is missing:
 #   install.sh [rust] [protoc] [etcd-3.4] [etcd-3.6] [java] [zookeeper] [cargo-fuzz] [cargo-deny]
+#              [zookeeper-c] [python] [go] [node]
 # Debian packages come through apt (as root, or with sudo), everything else stays in the user's directories
 # and in target/tools. A second run changes nothing.
 set -euo pipefail
@@ -175,10 +176,30 @@ get_cargo-deny() {
   cargo install -q --locked --debug --config profile.dev.debug=false cargo-deny
 }
 
+# ZooKeeper's client library for C, and a compiler for it.
+get_zookeeper-c() {
+  c_compiler
+  if ! cc -fsyntax-only -include zookeeper/zookeeper.h -x c /dev/null 2> /dev/null; then apt libzookeeper-mt-dev; fi
+}
+
+# A Python that can make environments of its own.
+get_python() {
+  if ! python3 -c 'import ensurepip, venv' 2> /dev/null; then apt python3-venv; fi
+}
+
+get_go() {
+  if ! has go; then apt golang-go; fi
+}
+
+get_node() {
+  if ! has node || ! has npm; then apt nodejs npm; fi
+}
+
 mkdir -p "$tools"
 for tool in "$@"; do
   case $tool in
     rust | protoc | etcd-3.4 | etcd-3.6 | java | zookeeper | cargo-fuzz | cargo-deny) "get_$tool" ;;
+    zookeeper-c | python | go | node) "get_$tool" ;;
     *) fail "unknown tool: $tool" ;;
   esac
 done
