@@ -28,6 +28,7 @@ def debian(package):
 
 
 CLIENTS = [
+    Client("c", "ZooKeeper's C client (Debian)", debian("libzookeeper-mt-dev"), [BUILT / "c"]),
     Client(
         "kazoo",
         "Python's kazoo",

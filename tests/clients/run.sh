@@ -8,6 +8,11 @@ install=$here/../tools/install.sh
 export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/local/go/bin
 export PYTHONPATH=$here/../tools PYTHONDONTWRITEBYTECODE=1
 
+get_c() {
+  "$install" zookeeper-c
+  cc -std=gnu11 -O1 -g -Wall -Wextra -Werror -DTHREADED -pthread -o "$built/c" "$here"/c/*.c -lzookeeper_mt
+}
+
 get_kazoo() {
   local wants=$here/kazoo/requirements.txt
   "$install" python
@@ -32,7 +37,7 @@ option() {
 
 mkdir -p "$built"
 chosen=$(option client "$@")
-for client in ${chosen:-kazoo go}; do "get_$client"; done
+for client in ${chosen:-c kazoo go}; do "get_$client"; done
 case $(option store "$@") in
   zookeeper) "$install" zookeeper ;;
   etcd) "$install" etcd-3.6 ;;
