@@ -13,13 +13,15 @@ FLAGS ?=
 STORE ?= embedded
 # one of the clients: c, kazoo, go, rust, node
 CLIENT ?=
+# anything: let `make instructions` record what it counts
+ACCEPT ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run release test reference tools flink clients fuzz java results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference tools flink clients fuzz java instructions results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 run: release ## serve ZooKeeper clients on 127.0.0.1:2181, data kept in ./data
 	@echo 'Connect ZooKeeper clients to $(LISTEN), for example: zkCli.sh -server $(LISTEN)   (Ctrl-C ends the server)'
@@ -56,6 +58,11 @@ fuzz-%:
 
 java: release ## test java/zketcd-test, curator-test's TestingServer on zketcd, on both stores
 	java/test.sh
+
+instructions: ## count what each kind of request costs, against benches/instructions.txt (ACCEPT=1: write it)
+	$(install) rust protoc valgrind
+	python3 -m unittest discover -q -s benches
+	benches/instructions.py $(if $(ACCEPT),--accept)
 
 results: ## write docs/COMPATIBILITY.md's table of results from target/results
 	tests/results.py

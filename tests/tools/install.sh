@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing zketcd needs, each tool only where it is missing:
 #   install.sh [rust] [protoc] [etcd-3.4] [etcd-3.6] [java] [zookeeper] [cargo-fuzz] [cargo-deny]
-#              [zookeeper-c] [python] [go] [node]
+#              [zookeeper-c] [python] [go] [node] [valgrind]
 # Debian packages come through apt (as root, or with sudo), everything else stays in the user's directories
 # and in target/tools. A second run changes nothing.
 set -euo pipefail
@@ -195,11 +195,16 @@ get_node() {
   if ! has node || ! has npm; then apt nodejs npm; fi
 }
 
+# Rust's optimised binaries run under Debian's valgrind as they are.
+get_valgrind() {
+  if ! has valgrind; then apt valgrind; fi
+}
+
 mkdir -p "$tools"
 for tool in "$@"; do
   case $tool in
     rust | protoc | etcd-3.4 | etcd-3.6 | java | zookeeper | cargo-fuzz | cargo-deny) "get_$tool" ;;
-    zookeeper-c | python | go | node) "get_$tool" ;;
+    zookeeper-c | python | go | node | valgrind) "get_$tool" ;;
     *) fail "unknown tool: $tool" ;;
   esac
 done
