@@ -3,8 +3,8 @@
 //! Requests that share a session, or a key that at least one of them writes, are one group: evaluated in order,
 //! their writes merged, sent as one sub-transaction. Groups succeed or fail independently.
 
+use hashbrown::{HashMap, HashSet};
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 

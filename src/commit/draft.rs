@@ -3,7 +3,9 @@
 //! Reads see the request's own writes, then those of the batch's earlier requests, then the replica. What is read
 //! from the replica becomes a compare; what is read from the batch ties the request to the group that wrote it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! What the store's changes bring: the replica goes on, watches fire, answers are released.
 
+use hashbrown::HashSet;
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::commit::{InFlight, LaneLost, Origin, leaves_more};

@@ -1,6 +1,8 @@
 //! What goes to the store: batches on lanes, and what became of them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashSet;
 
 use bytes::Bytes;
 

@@ -3,7 +3,7 @@
 //! The schemes are those that a ZooKeeper without extra settings knows: `world`, `auth`, `digest`, `ip`, and `super`
 //! for the one who may do everything.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 

@@ -3,7 +3,7 @@
 //! It changes in one way only: [`Replica::apply`] with the store's revisions, in order. Deterministic: no clock,
 //! no socket, no task.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
