@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use drive::{Zketcd, stat};
-use support::client::{self, Client, ConnectOptions, Error, create_op, set_op};
+use support::client::{self, Client, ConnectOptions, Error, create_op, delete_op, set_op};
 use support::server::Running;
 use support::{children, create, delete, event, get, set};
 use zketcd::jute::{CreateMode, ErrorCode, MultiOp, Reply, Request};
@@ -17,7 +17,7 @@ use zketcd::store::embedded::Embedded;
 use zketcd::store::faults::{Faults, Faulty};
 use zketcd::store::{Change, Store};
 use zketcd::tree::key;
-use zketcd::tree::replica::ApplyError;
+use zketcd::tree::replica::{ApplyError, Replica};
 
 const PERSISTENT: CreateMode = CreateMode::Persistent;
 
@@ -153,16 +153,19 @@ async fn a_revision_that_the_stream_lost_between_own_batches_is_found_missing() 
     assert!(near.replica().node("/lost").is_some() && near.replica().node("/seen").is_some());
 }
 
-/// A server's own batch that the stream leaves out: the next revision shows it, or time does.
+/// A server's own batch that the stream leaves out, after another server's that it has not brought yet: the next
+/// revision shows it, or time does.
 #[tokio::test]
 async fn an_own_revision_that_the_stream_lost_is_found_missing() {
     for by_time in [false, true] {
         let store = Embedded::memory();
         let mut near = Zketcd::start(store.clone()).await;
+        let mut far = Zketcd::with(store, 1, drive::LIMITS).await;
         let mut client = near.client().await;
         let mut other = near.client().await;
         near.send(&mut client, create("/a", b"", PERSISTENT));
         let sent = near.build().unwrap();
+        far.client().await;
         let result = near.commit(&sent).await;
         let lost = result.revision;
         near.answer(sent.lane, result).unwrap();
@@ -185,6 +188,53 @@ async fn an_own_revision_that_the_stream_lost_is_found_missing() {
         near.settle().await;
         near.ok(&mut client, set("/a", b"", 0)).await;
     }
+}
+
+/// Where nobody came between, a batch takes effect with its answer, and as the stream will tell it.
+#[tokio::test]
+async fn an_answer_that_follows_directly_needs_no_stream() {
+    let store = Embedded::memory();
+    let mut near = Zketcd::start(store.clone()).await;
+    let mut far = Zketcd::with(store, 1, drive::LIMITS).await;
+    let mut client = near.client().await;
+    let mut watcher = near.client().await;
+    for path in ["/a", "/gone", "/again"] {
+        near.ok(&mut client, create(path, b"", PERSISTENT)).await;
+    }
+    near.ok(&mut watcher, children("/", true)).await;
+    // Every kind of change: a put of a new key, an overwrite, a delete, and a delete and a create that merge.
+    let multi = Request::Multi(vec![
+        set_op("/a", b"1", 0),
+        delete_op("/gone", 0),
+        delete_op("/again", 0),
+        create_op("/again", b"2", PERSISTENT),
+        create_op("/again/below", b"", CreateMode::Ephemeral),
+    ]);
+    near.send(&mut client, multi);
+    let sent = near.build().unwrap();
+    let result = near.commit(&sent).await;
+    near.answer(sent.lane, result).unwrap();
+    assert_eq!(client.verdict(), ErrorCode::Ok);
+    assert_eq!(watcher.events(), [(support::CHILDREN_CHANGED, "/".to_owned())]);
+
+    let at_answer = tree(near.replica());
+    near.pull().unwrap();
+    assert_eq!(tree(near.replica()), at_answer, "the stream's copy changes nothing");
+    far.pull().unwrap();
+    assert_eq!(tree(far.replica()), at_answer);
+}
+
+/// All that a replica knows of its znodes.
+fn tree(replica: &Replica) -> Vec<String> {
+    let mut nodes: Vec<String> = replica
+        .iter()
+        .map(|node| {
+            let revisions = (node.create_revision, node.mod_revision, node.children_revision(), node.acl_revision());
+            format!("{} {:?} {revisions:?}", node.path(), node.stat())
+        })
+        .collect();
+    nodes.sort();
+    nodes
 }
 
 /// A batch whose answer comes after the snapshot that contains it: by then the client has been shown later zxids.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::draft::{Asker, Draft, Effects, Overlay, Value, operation};
 use super::verdict::{Answer, Write, decide};
-use crate::store::{Compare, Limits, MAX_PREFIX, Op, OpResult, Txn, TxnResult};
+use crate::store::{Change, Compare, KeyValue, Limits, MAX_PREFIX, Op, OpResult, Revision, Txn, TxnResult};
 use crate::tree::key;
 use crate::tree::record::{ClaimRecord, GroupPast, LaneRecord, MAX_SLOTS, Past};
 use crate::tree::replica::Replica;
@@ -234,15 +234,8 @@ impl<'a> Builder<'a> {
                 !matches!(value, Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None))
             })
         });
-        put.or_else(|| group.writes.iter().find(|key| self.exists(key))).cloned()
-    }
-
-    fn exists(&self, key: &Bytes) -> bool {
-        match key::parse(key) {
-            key::Parsed::Session(id) => self.replica.session(id).is_some(),
-            key::Parsed::Node(path) => self.replica.node(path).is_some_and(|node| node.mod_revision > 0),
-            _ => false,
-        }
+        let compared = |key: &&Bytes| matches!(key::parse(key), key::Parsed::Session(_) | key::Parsed::Node(_));
+        put.or_else(|| group.writes.iter().filter(compared).find(|key| self.replica.has(key))).cloned()
     }
 
     fn find(&self, mut slot: usize) -> usize {
@@ -355,6 +348,22 @@ impl<'a> Builder<'a> {
 }
 
 impl Batch {
+    /// What the transaction changed, as the store's stream will tell it: its answer came, with this `revision` and what
+    /// became of the `groups`, and `replica` has all that came before.
+    pub fn changes(&self, revision: i64, groups: &[bool], replica: &Replica) -> Revision {
+        let mut fates = groups.iter().copied();
+        let mut changes = Vec::with_capacity(self.keys.len() + 1);
+        for op in &self.txn.then {
+            let Op::Txn(group) = op else {
+                changes.extend(change(op, revision, replica));
+                continue;
+            };
+            let branch = if fates.next() == Some(true) { &group.then } else { &group.otherwise };
+            changes.extend(branch.iter().filter_map(|op| change(op, revision, replica)));
+        }
+        Revision { revision, changes }
+    }
+
     /// Reads the transaction's answer.
     pub fn outcome(&self, result: &TxnResult) -> Outcome {
         if result.succeeded {
@@ -369,6 +378,25 @@ impl Batch {
             }
             _ => Outcome::LaneLost,
         }
+    }
+}
+
+/// What an operation changes; deleting what is not there changes nothing.
+fn change(op: &Op, revision: i64, replica: &Replica) -> Option<Change> {
+    match op {
+        Op::Put { key, value, lease } => {
+            Some(Change::Put(KeyValue {
+                key: key.clone(),
+                value: value.clone(),
+                create_revision: replica.create_revision(key).unwrap_or(revision),
+                mod_revision: revision,
+                // Not known here, and nothing to the replica.
+                version: 0,
+                lease: *lease,
+            }))
+        }
+        Op::Delete { key } => replica.has(key).then(|| Change::Delete { key: key.clone() }),
+        Op::Get { .. } | Op::Txn(_) => None,
     }
 }
 

@@ -51,16 +51,35 @@ impl Engine {
 
     fn apply_in_order(&mut self) -> Result<(), ApplyError> {
         self.missed(self.replica.revision() + 1)?;
-        while let Some(revision) = self.backlog.front() {
-            self.missed(revision.revision)?;
-            if self.awaits_answer(revision) {
-                return Ok(());
-            }
-            if let Some(revision) = self.backlog.pop_front() {
-                self.apply(&revision)?;
-            }
+        loop {
+            let next = match self.backlog.front() {
+                Some(revision) => {
+                    self.missed(revision.revision)?;
+                    if self.awaits_answer(revision) {
+                        return Ok(());
+                    }
+                    self.backlog.pop_front()
+                }
+                None => self.answered_next(),
+            };
+            let Some(next) = next else { return Ok(()) };
+            self.apply(&next)?;
         }
-        Ok(())
+    }
+
+    /// A batch of this server's own whose answer tells the very next revision: nobody came between, so what it changed
+    /// is known before the stream brings it.
+    fn answered_next(&self) -> Option<Revision> {
+        let next = self.replica.revision() + 1;
+        self.lanes.iter().find_map(|lane| {
+            let batch = lane.in_flight.as_ref()?;
+            match &batch.outcome {
+                Some(Outcome::Applied { revision, groups }) if *revision == next => {
+                    Some(batch.batch.changes(next, groups, &self.replica))
+                }
+                _ => None,
+            }
+        })
     }
 
     /// A batch of this server's own whose answer tells a revision before `next`, and which was not applied here: the

@@ -370,6 +370,23 @@ impl Replica {
         self.id(path).and_then(|id| self.get(id))
     }
 
+    /// Whether the store has a record under the key.
+    pub fn has(&self, key: &[u8]) -> bool {
+        match key::parse(key) {
+            Parsed::Node(path) => self.node(path).is_some_and(|node| node.mod_revision > 0),
+            Parsed::Children(path) => self.node(path).is_some_and(|node| node.children_revision() > 0),
+            Parsed::Acl(path) => self.node(path).is_some_and(|node| node.acl_revision() > 0),
+            Parsed::Session(id) => self.sessions.contains_key(&id),
+            Parsed::Lane { .. } | Parsed::Claim { .. } | Parsed::Meta | Parsed::Foreign => false,
+        }
+    }
+
+    /// Which revision created a znode's key, where it is there. Of other keys the replica does not keep that.
+    pub fn create_revision(&self, key: &[u8]) -> Option<i64> {
+        let Parsed::Node(path) = key::parse(key) else { return None };
+        self.node(path).filter(|node| node.mod_revision > 0).map(|node| node.create_revision)
+    }
+
     /// Names of the node's children, in no particular order (ZooKeeper's is that of a hash set).
     pub fn children<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a str> {
         let ids = node.children.as_ref().map_or(&[][..], |c| &c.ids[..]);
