@@ -26,6 +26,10 @@ const OVERHEAD: usize = MAX_PREFIX + 32;
 /// The part of the store's request limit that a batch may fill; the rest is room for the lane's record.
 const BYTES_SHARE: (usize, usize) = (7, 8);
 
+/// After so many requests that had no room a batch is full: smaller ones might still fit, but finding out costs a verdict
+/// for each, which is found again for the next batch.
+const NO_ROOM_LIMIT: usize = 8;
+
 /// What becomes of a request that is offered to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
@@ -83,6 +87,8 @@ pub struct Builder<'a> {
     sessions: HashMap<i64, usize>,
     widest: usize,
     bytes: usize,
+    /// Requests that had no room.
+    no_room: usize,
 }
 
 /// A batch, ready to be sent.
@@ -126,6 +132,7 @@ impl<'a> Builder<'a> {
             sessions: HashMap::new(),
             widest: 0,
             bytes: 0,
+            no_room: 0,
         }
     }
 
@@ -146,8 +153,11 @@ impl<'a> Builder<'a> {
     /// `fails`: how often its group failed before.
     pub fn offer(&mut self, write: &Write, fails: u32, busy: impl Fn(&Bytes) -> bool) -> Offer {
         let slot = self.answers.len();
-        if slot >= MAX_SLOTS {
+        if slot >= MAX_SLOTS || self.no_room >= NO_ROOM_LIMIT {
             return Offer::Full;
+        }
+        if write.hot_key().is_some_and(|key| busy(&key)) {
+            return Offer::Busy;
         }
         let (session, ids) = match write {
             Write::Request { session, ids, .. } => (Some(*session), &ids[..]),
@@ -167,8 +177,12 @@ impl<'a> Builder<'a> {
             return Offer::Deferred;
         }
         let joins = self.joins(session, &effects);
-        if let Some(reason) = self.no_room(&joins, &effects) {
-            return if self.is_empty() { Offer::TooLarge(reason) } else { Offer::Deferred };
+        if let Some(reason) = self.lacks_room(&joins, &effects) {
+            if self.is_empty() {
+                return Offer::TooLarge(reason);
+            }
+            self.no_room += 1;
+            return Offer::Deferred;
         }
         self.settle_shown(slot, &effects, &mut answer);
         self.take(slot, session, joins, effects, fails);
@@ -276,7 +290,7 @@ impl<'a> Builder<'a> {
         joins
     }
 
-    fn no_room(&self, joins: &HashSet<usize>, effects: &Effects) -> Option<String> {
+    fn lacks_room(&self, joins: &HashSet<usize>, effects: &Effects) -> Option<String> {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
             joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));

@@ -236,6 +236,15 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Whether a node is there whose parent's children the verdict has read: their record is put with every child that
+    /// comes or goes, so the compare of it stands for this one too.
+    pub fn has_child(&mut self, path: &str) -> bool {
+        match self.known(&key::node(path)) {
+            Some(value) => !matches!(value, Value::Node(None)),
+            None => self.replica.node(path).is_some(),
+        }
+    }
+
     pub fn children(&mut self, path: &str) -> ChildView {
         let key = key::children(path);
         if let Some(Value::Children(children)) = self.known(&key) {

@@ -13,7 +13,6 @@ use crate::commit::batch::{Batch, Builder, LaneState, Offer, Outcome};
 use crate::commit::verdict::{Answer, Write};
 use crate::jute::{ErrorCode, Reply, ReplyHeader};
 use crate::store::{Txn, TxnResult};
-use crate::tree::record::MAX_SLOTS;
 
 /// A commit lane: one batch in flight at a time.
 #[derive(Debug, Default)]
@@ -124,6 +123,7 @@ impl Engine {
             conn.ready = false;
             let mut stays = false;
             let mut blocked = false;
+            let mut full = false;
             while let Some(pending) = conn.queue.front().filter(|pending| pending.is_write()) {
                 let write = write_of(pending, conn.session, conn.attached.unwrap_or(0));
                 match builder.offer(&write, pending.fails, is_busy) {
@@ -140,8 +140,9 @@ impl Engine {
                         blocked = conn.in_flight == 0;
                         break;
                     }
-                    Offer::Deferred | Offer::Full => {
+                    offer @ (Offer::Deferred | Offer::Full) => {
                         stays = true;
+                        full = offer == Offer::Full;
                         break;
                     }
                     Offer::TooLarge(reason) => {
@@ -166,7 +167,7 @@ impl Engine {
                     later.push_back(conn_id);
                 }
             }
-            if builder.len() >= MAX_SLOTS {
+            if full {
                 break;
             }
         }

@@ -31,7 +31,7 @@ pub fn create(draft: &mut Draft<'_>, request: &CreateRequest) -> Result<(String,
     if path.len() > path::MAX_PATH {
         return Err(ErrorCode::BadArguments);
     }
-    if draft.node(&path, Need::Existence).is_some() {
+    if draft.has_child(&path) {
         return Err(ErrorCode::NodeExists);
     }
     if let OwnerKind::Session(_) = OwnerKind::of(parent_node.owner) {

@@ -13,8 +13,11 @@ mod set_data;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::commit::draft::{Draft, DraftStat};
-use crate::jute::{ErrorCode, Id, Request};
+use crate::jute::{CreateRequest, ErrorCode, Id, Request};
+use crate::tree::key;
 use crate::tree::path;
 use crate::tree::record::SessionRecord;
 
@@ -35,6 +38,20 @@ pub enum Write {
     Sweep { path: String },
     /// Nothing: its answer shows how far the store has come.
     Sync,
+}
+
+impl Write {
+    /// The key that this is most likely to share with others: where it is busy, no verdict need be found.
+    pub fn hot_key(&self) -> Option<Bytes> {
+        let Write::Request { request, .. } = self else { return None };
+        match &**request {
+            Request::Create(CreateRequest { path, .. }) | Request::Delete { path, .. } => {
+                parent_of(path).ok().map(key::children)
+            }
+            Request::SetData { path, .. } => Some(key::node(path)),
+            _ => None,
+        }
+    }
 }
 
 /// A verdict, and what is told about it when the replica has applied it.
