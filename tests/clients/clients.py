@@ -41,4 +41,10 @@ CLIENTS = [
         version("go/go.mod", r"^require github.com/go-zookeeper/zk v(\S+)"),
         [BUILT / "go"],
     ),
+    Client(
+        "node",
+        "Node's node-zookeeper-client",
+        version("node/package.json", r'"node-zookeeper-client": "([0-9.]+)"'),
+        ["env", f"NODE_PATH={BUILT}/node/node_modules", "node", HERE / "node/checks.js"],
+    ),
 ]

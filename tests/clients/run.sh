@@ -28,6 +28,16 @@ get_go() {
   (cd "$here/go" && CGO_ENABLED=0 go build -trimpath -o "$built/go" .)
 }
 
+get_node() {
+  local wants=$here/node/package-lock.json
+  "$install" node
+  if cmp -s "$wants" "$built/node/installed.json"; then return; fi
+  mkdir -p "$built/node"
+  cp "$here"/node/package*.json "$built/node"
+  (cd "$built/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+  cp "$wants" "$built/node/installed.json"
+}
+
 # option NAME ARGS…: what the arguments give for an option.
 option() {
   local name=$1
@@ -37,7 +47,7 @@ option() {
 
 mkdir -p "$built"
 chosen=$(option client "$@")
-for client in ${chosen:-c kazoo go}; do "get_$client"; done
+for client in ${chosen:-c kazoo go node}; do "get_$client"; done
 case $(option store "$@") in
   zookeeper) "$install" zookeeper ;;
   etcd) "$install" etcd-3.6 ;;
