@@ -9,7 +9,7 @@ install := tests/tools/install.sh
 LISTEN ?= 127.0.0.1:2181
 # flags for cargo test, such as FLAGS="--test store_contract"
 FLAGS ?=
-# where clients' servers keep everything: embedded, etcd, or zookeeper for ZooKeeper itself
+# where the servers of clients and suites keep everything: embedded, etcd, or zookeeper for ZooKeeper itself
 STORE ?= embedded
 # one of the clients: c, kazoo, go, rust, node
 CLIENT ?=
@@ -17,8 +17,12 @@ CLIENT ?=
 ACCEPT ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
+# one of the suites, flink or curator; how many of its classes at a time; how often
+SUITE ?=
+JOBS ?= 4
+ROUNDS ?= 1
 
-.PHONY: help run release test reference tools flink clients fuzz java instructions results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference tools flink clients fuzz java suites suites-ci instructions results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -63,6 +67,12 @@ instructions: ## count what each kind of request costs, against benches/instruct
 	$(install) rust protoc valgrind
 	python3 -m unittest discover -q -s benches
 	benches/instructions.py $(if $(ACCEPT),--accept)
+
+suites: release ## run Flink's and Curator's own tests (STORE=embedded|etcd|zookeeper SUITE=flink|curator JOBS=4 ROUNDS=1)
+	tests/suites/run.sh $(if $(SUITE),--suite $(SUITE)) --store $(STORE) --jobs $(JOBS) --rounds $(ROUNDS)
+
+suites-ci: release ## run what of that fits into CI: Flink's tests and a part of Curator's, on etcd
+	tests/suites/run.sh --part ci --store etcd --jobs $(JOBS)
 
 results: ## write docs/COMPATIBILITY.md's table of results from target/results
 	tests/results.py

@@ -10,7 +10,7 @@ trap 'rm -f "$log"' EXIT
 verify=(mvn -B --no-transfer-progress -Dstyle.color=never -f "$here/zketcd-test/pom.xml" verify)
 status=0
 "${verify[@]}" 2>&1 | tee -a "$log" || status=1
-"$here/../tests/tools/with-etcd.sh" "${verify[@]}" 2>&1 | tee -a "$log" || status=1
+"$here/../tests/tools/with_etcd.py" "${verify[@]}" 2>&1 | tee -a "$log" || status=1
 # Maven leaves the line open
 echo
 # surefire's lines, one a class: Tests run: 12, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: …
