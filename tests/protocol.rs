@@ -561,7 +561,10 @@ async fn close_session_is_answered_last(site: Site) {
             _ => None,
         })
         .collect();
+    let (answered, late) = answered.split_at(3);
     assert_eq!(answered, [(xids[0], 0), (xids[1], 0), (xids[2], 0)]);
+    // ZooKeeper may find the time to say of what came too late that it did.
+    assert!(late.is_empty() || *late == [(xids[3], ErrorCode::SessionExpired.code())], "{late:?}");
     witness.sync("/").await.unwrap();
     assert_eq!(witness.children(&room, false).await.unwrap(), [""; 0]);
     assert_eq!(server.connect(client.resume()).await.err(), Some(Error::Expired));

@@ -276,8 +276,9 @@ async fn a_container_goes_after_its_last_child(site: Site) {
     // A plain delete of the container's sibling shows that the sweeper had its turns.
     let ttl = format!("{room}/ttl");
     client.create_ttl(&ttl, b"", CreateMode::PersistentWithTtl, 1).await.unwrap();
-    client.exists(&ttl, true).await.unwrap();
-    assert_eq!(client.next_event().await.unwrap().1, support::event(support::DELETED, &ttl));
+    if client.exists(&ttl, true).await.unwrap().is_some() {
+        assert_eq!(client.next_event().await.unwrap().1, support::event(support::DELETED, &ttl));
+    }
     let before = stat(&mut client, &room).await;
     client.delete(&format!("{container}/b"), -1).await.unwrap();
     assert_eq!(client.next_event().await.unwrap().1, support::event(support::DELETED, &container));
