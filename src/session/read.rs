@@ -102,7 +102,9 @@ impl<'a> Reader<'a> {
             Request::GetAcl { path } => self.get_acl(path)?,
             Request::GetAllChildrenNumber { path } => {
                 let node = self.readable(path)?;
-                Reply::Count(self.replica.descendants(node) as i32)
+                // By the empty path the root is asked for as one of those below it.
+                let itself = usize::from(path.is_empty());
+                Reply::Count((self.replica.descendants(node) + itself) as i32)
             }
             Request::GetEphemerals { prefix } => {
                 let all = prefix.trim().is_empty() || prefix.trim() == path::ROOT;
