@@ -45,6 +45,7 @@ each_site! {
         a_client_that_set_no_watch_hears_nothing,
         ephemerals_that_go_fire_in_order,
         multi_read_and_others_set_no_watches,
+        an_event_obeys_the_list_of_its_own_moment,
     ],
     ours: [
         watches_fire_on_every_server,
@@ -637,6 +638,41 @@ async fn multi_read_and_others_set_no_watches(site: Site) {
     client.all_children_number(&room).await.unwrap();
     assert_eq!(kinds(&mut client, &room).await, []);
     client.close().await.unwrap();
+}
+
+async fn an_event_obeys_the_list_of_its_own_moment(site: Site) {
+    let server = site.server().await;
+    let (mut watcher, mut owner, room) = cast(&server).await;
+    owner.auth("digest", b"owner:secret").await.unwrap();
+    let acl = |path: &str, open: bool| {
+        let mine = vec![Acl { perms: Perms::ALL, id: Id { scheme: "auth".into(), id: String::new() } }];
+        let acl = Some(if open { support::client::open_acl() } else { mine });
+        Request::SetAcl { path: path.into(), acl, version: -1 }
+    };
+    watcher.add_watch(&room, 1).await.unwrap();
+    for round in 0..20 {
+        let path = format!("{room}/{round}");
+        let burst = [
+            create(&path, b"", CreateMode::Persistent),
+            set(&path, b"", -1),
+            acl(&path, false),
+            set(&path, b"", -1),
+            acl(&path, true),
+            set(&path, b"", -1),
+            acl(&path, false),
+            delete(&path, -1),
+        ];
+        let xids = owner.send_all(burst).await.unwrap();
+        let mut zxids = Vec::new();
+        for xid in xids {
+            let (header, _) = owner.reply(xid).await.unwrap();
+            assert_eq!(header.err, 0);
+            zxids.push(header.zxid);
+        }
+        let expected = [(CREATED, zxids[0]), (DATA_CHANGED, zxids[1]), (DATA_CHANGED, zxids[5])];
+        let expected = expected.map(|(kind, zxid)| (zxid, event(kind, &path)));
+        assert_eq!(watcher.settled_events().await.unwrap(), expected, "round {round}");
+    }
 }
 
 async fn watches_fire_on_every_server(site: Site) {

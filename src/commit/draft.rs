@@ -154,7 +154,8 @@ pub struct Effects {
     pub touched: Vec<Bytes>,
     pub past: Vec<Past>,
     pub values: Vec<(Bytes, Value)>,
-    /// A create and a delete of one path by different requests never share a batch.
+    /// A create and a delete of one path by different requests never share a batch; nor do two that touch its list,
+    /// so that each event is judged by the list of its moment.
     pub defer: bool,
 }
 
@@ -275,8 +276,16 @@ impl<'a> Draft<'a> {
     }
 
     pub fn put_acl(&mut self, path: &str, list: Arc<[Acl]>, aversion: i32) {
+        let key = key::acl(path);
+        self.defer_behind_list(&key);
         let draft = AclDraft { list, aversion, place: self.place };
-        self.own.insert(key::acl(path), Value::Acl(Some(draft)));
+        self.own.insert(key, Value::Acl(Some(draft)));
+    }
+
+    fn defer_behind_list(&mut self, key: &Bytes) {
+        if matches!(self.overlay.values.get(key), Some((Value::Acl(Some(_)), _))) {
+            self.effects.defer = true;
+        }
     }
 
     /// A new node under `parent`, whose children the verdict has read. `list` `None`: open.
@@ -360,7 +369,9 @@ impl<'a> Draft<'a> {
         self.pass(path, self.place, ChangeKind::Deleted);
         self.own.insert(key, Value::Node(None));
         self.own.insert(key::children(path), Value::Children(None));
-        self.own.insert(key::acl(path), Value::Acl(None));
+        let list = key::acl(path);
+        self.defer_behind_list(&list);
+        self.own.insert(list, Value::Acl(None));
         let (parent, children) = parent;
         self.put_children(parent, children.created, children.count - 1);
     }

@@ -198,9 +198,11 @@ impl Engine {
     fn fire(&mut self, change: &Change, applied: &Applied) {
         let zxid = self.replica.zxid(applied.revision, change.place.slot);
         let (connections, replica) = (&self.connections, &self.replica);
-        let acl_of = |path: &str| match replica.node(path) {
-            Some(node) => node.acl().cloned(),
-            None => applied.gone_acls.get(path).cloned().flatten(),
+        // The list of the change's own moment: others of the same revision may come after it.
+        let acl_of = |path: &str| match (replica.node(path), applied.old_acls.get(path)) {
+            (Some(_), Some(old)) if change.place < old.until => old.list.clone(),
+            (Some(node), _) => node.acl().cloned(),
+            (None, _) => applied.gone_acls.get(path).cloned().flatten(),
         };
         let own = if change.kind == ChangeKind::Deleted {
             applied.gone_acls.get(&change.path).cloned().flatten()

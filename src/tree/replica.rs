@@ -159,6 +159,15 @@ pub struct Change {
     pub path: String,
 }
 
+/// An ACL that a revision replaced.
+#[derive(Debug)]
+pub struct OldAcl {
+    /// The place of the request that set the new one.
+    pub until: Place,
+    /// `None`: open.
+    pub list: Option<Arc<[Acl]>>,
+}
+
 /// What one revision did, beyond the new state.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -167,6 +176,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// ACLs of nodes that are gone, for the events about them; `None`: open.
     pub gone_acls: HashMap<String, Option<Arc<[Acl]>>>,
+    /// ACLs that were replaced, for the events of what came before.
+    pub old_acls: HashMap<String, OldAcl>,
     /// Sessions attached (their record's new revision) or ended (`None`).
     pub sessions: Vec<(i64, Option<i64>)>,
     pub lane: Option<(u64, usize, LaneRecord)>,
@@ -245,7 +256,9 @@ impl Replica {
             last = last.max(entry.mod_revision);
             match key::parse(&entry.key) {
                 Parsed::Children(path) => replica.put_children(path, &entry)?,
-                Parsed::Acl(path) => replica.put_acl(path, &entry)?,
+                Parsed::Acl(path) => {
+                    replica.put_acl(path, &entry)?;
+                }
                 Parsed::Session(id) => replica.put_session(id, &entry)?,
                 Parsed::Lane { server, lane } => {
                     let record = LaneRecord::decode(entry.value)?;
@@ -291,7 +304,11 @@ impl Replica {
         for (parsed, change) in rest {
             match (parsed, change) {
                 (Parsed::Children(path), StoreChange::Put(kv)) => self.put_children(path, kv)?,
-                (Parsed::Acl(path), StoreChange::Put(kv)) => self.put_acl(path, kv)?,
+                (Parsed::Acl(path), StoreChange::Put(kv)) => {
+                    let list = self.node(path).and_then(|node| node.acl().cloned());
+                    let until = self.put_acl(path, kv)?;
+                    applied.old_acls.insert(path.to_owned(), OldAcl { until, list });
+                }
                 (Parsed::Acl(path), StoreChange::Delete { .. }) => self.drop_acl(path),
                 (Parsed::Session(id), StoreChange::Put(kv)) => {
                     self.put_session(id, kv)?;
@@ -679,13 +696,14 @@ impl Replica {
         Ok(())
     }
 
-    fn put_acl(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
+    /// Gives the place of the request that set it.
+    fn put_acl(&mut self, path: &str, kv: &KeyValue) -> Result<Place, ApplyError> {
         let record = AclRecord::decode(kv.value.clone())?;
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
             let list = record.list.into();
             node.acl = Some(Box::new(NodeAcl { list, aversion: record.aversion, mod_revision: kv.mod_revision }));
         }
-        Ok(())
+        Ok(record.stamp.place)
     }
 
     fn drop_acl(&mut self, path: &str) {
