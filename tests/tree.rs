@@ -52,6 +52,7 @@ each_site! {
         stats_in_one_burst_are_those_of_their_own_moment,
         stats_in_a_multi_are_those_of_their_own_moment,
         a_znode_created_again_is_a_new_one,
+        quotas_count_what_is_below_their_znode,
     ],
     ours: [
         a_fresh_tree_has_zookeepers_znodes,
@@ -853,6 +854,59 @@ async fn a_znode_created_again_is_a_new_one(site: Site) {
     assert_eq!(codes, [0, 0, 0, not_empty, 0, 0, no_node, 0, 0]);
     let Some(Reply::Data(Some(data), new)) = last else { panic!("{last:?}") };
     assert_eq!((&data[..], new.version, new.cversion, new.pzxid), (&b"new"[..], 0, 0, new.czxid));
+    client.close().await.unwrap();
+}
+
+/// As ZooKeeper's command line makes, reads and removes a quota (`SetQuotaCommand`, `ListQuotaCommand`).
+async fn quotas_count_what_is_below_their_znode(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let path = |name: &str| format!("{room}/{name}");
+    for (name, data) in [("a", &b"12345"[..]), ("a/b", b"678")] {
+        client.create(&path(name), data, CreateMode::Persistent).await.unwrap();
+    }
+    client.set(&room, b"1", -1).await.unwrap();
+    let quota = format!("/zookeeper/quota{room}");
+    let (limits, stats) = (format!("{quota}/zookeeper_limits"), format!("{quota}/zookeeper_stats"));
+    let unlimited = &b"count=-1,bytes=-1"[..];
+    client.create(&quota, b"", CreateMode::Persistent).await.unwrap();
+    client.create(&limits, b"count=1,bytes=1", CreateMode::Persistent).await.unwrap();
+    let (_, made) = client.create2(&stats, unlimited, CreateMode::Persistent).await.unwrap();
+    assert_eq!(made.data_length, unlimited.len() as i32);
+    let shown = async |client: &mut Client| {
+        let (data, stat) = client.get(&stats, false).await.unwrap();
+        assert_eq!(stat, Stat { data_length: data.len() as i32, ..made });
+        assert_eq!(client.exists(&stats, false).await, Ok(Some(stat)));
+        assert_eq!(client.children2(&stats, false).await.unwrap().1, stat);
+        let read = client.multi_read(vec![MultiReadOp::GetData { path: stats.clone() }]).await.unwrap();
+        assert_eq!(read, [MultiResult::GetData { data: Some(data.clone().into()), stat }]);
+        String::from_utf8(data).unwrap()
+    };
+    assert_eq!(shown(&mut client).await, "count=3,bytes=9");
+    client.exists(&stats, true).await.unwrap();
+    // Limits are told, not enforced.
+    client.create(&path("a/b/c"), b"90", CreateMode::Ephemeral).await.unwrap();
+    assert_eq!(shown(&mut client).await, "count=4,bytes=11");
+    client.set(&path("a"), b"1234567890", -1).await.unwrap();
+    assert_eq!(shown(&mut client).await, "count=4,bytes=16");
+    client.delete(&path("a/b/c"), -1).await.unwrap();
+    assert_eq!(shown(&mut client).await, "count=3,bytes=14");
+    // One whose name begins alike is none of it.
+    let beside = client.create(&format!("{room}x"), b"", CreateMode::Persistent).await.unwrap();
+    let ops = vec![delete_op(&path("a/b"), -1), set_op(&room, b"", -1)];
+    client.multi(ops).await.unwrap();
+    assert_eq!(shown(&mut client).await, "count=2,bytes=10");
+    assert_eq!(client.events(), [], "the stats change without an event");
+    // A server that starts later counts the same.
+    let other = site.server().await;
+    let mut second = other.client().await;
+    second.sync("/").await.unwrap();
+    assert_eq!(shown(&mut second).await, "count=2,bytes=10");
+    client.delete(&stats, -1).await.unwrap();
+    client.delete(&limits, -1).await.unwrap();
+    client.delete(&quota, -1).await.unwrap();
+    client.delete(&beside, -1).await.unwrap();
+    client.create(&path("free"), b"", CreateMode::Persistent).await.unwrap();
     client.close().await.unwrap();
 }
 

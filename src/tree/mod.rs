@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod key;
 pub mod path;
+pub mod quota;
 pub mod record;
 pub mod replica;
 pub mod watches;

@@ -12,6 +12,7 @@ use std::hash::BuildHasher;
 
 use super::key::{self, Parsed};
 use super::path;
+use super::quota::{self, Usage};
 use super::record::{
     AclRecord, BadRecord, Born, ChangeKind, ChildRecord, ClaimRecord, LaneRecord, MetaRecord, NodeRecord, Place,
     SLOT_BITS, SessionRecord,
@@ -194,6 +195,8 @@ pub struct Replica {
     ephemerals: HashMap<i64, HashSet<u32>>,
     /// Container and TTL nodes: what the sweeper looks at.
     transient: HashSet<u32>,
+    /// What there is below each path that has a quota.
+    quotas: HashMap<Box<str>, Usage>,
     lanes: HashMap<(u64, usize), u64>,
     meta: Option<(MetaRecord, i64)>,
     revision: i64,
@@ -218,6 +221,7 @@ impl Replica {
             sessions: HashMap::new(),
             ephemerals: HashMap::new(),
             transient: HashSet::new(),
+            quotas: HashMap::new(),
             lanes: HashMap::new(),
             meta: None,
             revision: 0,
@@ -580,6 +584,7 @@ impl Replica {
         let (nodes, hasher) = (&self.nodes, &self.hasher);
         let rehash = |id: &u32| nodes[*id as usize].as_ref().map_or(0, |n| hasher.hash_one(&*n.path));
         self.index.insert_unique(hash, id, rehash);
+        self.count_new(id);
         id
     }
 
@@ -611,6 +616,70 @@ impl Replica {
         if let Some(moved) = moved.and_then(|moved| self.get_mut(moved)) {
             moved.sibling = node.sibling;
         }
+        if let Some(limited) = quota::limited(&node.path) {
+            self.quotas.remove(limited);
+        }
+        self.count(&node.path, Usage { znodes: -1, bytes: -(node.data_length() as i64) });
+    }
+
+    /// Counts a node that came, in every quota above it. It may make a quota, or be where one's usage is shown.
+    fn count_new(&mut self, id: u32) {
+        let Some(node) = self.get(id) else { return };
+        let limited = quota::limited(&node.path).map(Box::from);
+        if limited.is_none() && self.quotas.is_empty() {
+            return;
+        }
+        let (path, bytes) = (node.path.clone(), node.data_length() as i64);
+        self.count(&path, Usage { znodes: 1, bytes });
+        if let Some(limited) = limited {
+            self.quotas.insert(limited, self.usage(quota::limited(&path).unwrap_or_default()));
+        }
+        self.show_usage_of(&path);
+    }
+
+    /// Adds to the usage of every quota above `path`, and its own.
+    fn count(&mut self, path: &str, more: Usage) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let mut at = Some(path);
+        while let Some(above) = at {
+            if let Some(usage) = self.quotas.get_mut(above) {
+                usage.znodes += more.znodes;
+                usage.bytes += more.bytes;
+                self.show_usage(above);
+            }
+            at = path::parent(above);
+        }
+    }
+
+    fn usage(&self, path: &str) -> Usage {
+        let mut usage = Usage::default();
+        let mut stack: Vec<u32> = self.id(path).into_iter().collect();
+        while let Some(node) = stack.pop().and_then(|id| self.get(id)) {
+            usage.znodes += 1;
+            usage.bytes += node.data_length() as i64;
+            stack.extend(node.children.iter().flat_map(|children| &children.ids));
+        }
+        usage
+    }
+
+    /// After a change of the limits, or of what shows the usage.
+    fn show_usage_of(&mut self, path: &str) {
+        if let Some(limited) = quota::limited(path).or_else(|| quota::measured(path)) {
+            self.show_usage(limited);
+        }
+    }
+
+    /// ZooKeeper, too, changes the data alone: no version, no zxid, no event.
+    fn show_usage(&mut self, limited: &str) {
+        let Some(usage) = self.quotas.get(limited) else { return };
+        let text = usage.to_string();
+        if let Some(node) = self.id(&quota::stats(limited)).and_then(|id| self.get_mut(id)) {
+            let (shrunk, grown) = (node.data_length() as u64, text.len() as u64);
+            node.data = Some(text.into_bytes().into());
+            self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
+        }
     }
 
     /// The new state of `n<path>`.
@@ -630,6 +699,8 @@ impl Replica {
                 node.create_revision = kv.create_revision;
                 node.mod_revision = kv.mod_revision;
                 self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
+                self.count(path, Usage { znodes: 0, bytes: grown as i64 - shrunk as i64 });
+                self.show_usage_of(path);
             }
             return Ok(record);
         }
