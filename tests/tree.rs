@@ -11,7 +11,7 @@ use zketcd::jute::{
 };
 use zketcd::store::{Op, Txn};
 use zketcd::tree::key;
-use zketcd::tree::record::{ChildRecord, Stamp};
+use zketcd::tree::record::{AclRecord, Born, ChildRecord, NodeRecord, Stamp};
 
 each_site! {
     all: [
@@ -57,6 +57,8 @@ each_site! {
     ours: [
         a_fresh_tree_has_zookeepers_znodes,
         the_counter_of_names_overflows_as_javas_does,
+        versions_overflow_as_javas_do,
+        a_negative_ttl_for_no_ttl_znode_is_refused,
         two_servers_show_the_same_tree,
         two_servers_writing_one_parent_lose_nothing,
         a_server_that_starts_later_shows_the_same_tree,
@@ -955,6 +957,49 @@ async fn the_counter_of_names_overflows_as_javas_does(site: Site) {
         let path = client.create(&next, b"", CreateMode::PersistentSequential).await.unwrap();
         assert_eq!(path, format!("{room}/{name}"));
     }
+    client.close().await.unwrap();
+}
+
+async fn versions_overflow_as_javas_do(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let before = stat(&mut client, &room).await;
+    // As two billion writes, and as many setACLs, would have left them.
+    let at = |version| NodeRecord {
+        stamp: Stamp::default(),
+        born: Born::At(before.czxid),
+        ctime: before.ctime,
+        mtime: before.mtime,
+        version,
+        owner: 0,
+        data: None,
+    };
+    let acl = AclRecord { stamp: Stamp::default(), aversion: i32::MAX, list: open_acl() };
+    let put = async |key, value| {
+        let put = Op::Put { key, value, lease: 0 };
+        site.store().transact(Txn { then: vec![put], ..Txn::default() }).await.unwrap();
+    };
+    put(key::acl(&room), acl.encode()).await;
+    for (now, next) in [(i32::MAX, i32::MIN), (-2, -1), (-1, 0)] {
+        put(key::node(&room), at(now).encode()).await;
+        client.sync("/").await.unwrap();
+        assert_eq!(stat(&mut client, &room).await.version, now);
+        assert_eq!(client.set(&room, b"", now.wrapping_sub(7)).await, refused(ErrorCode::BadVersion));
+        assert_eq!(client.set(&room, b"", now).await.unwrap().version, next);
+    }
+    assert_eq!(client.set_acl(&room, open_acl(), i32::MAX).await.unwrap().aversion, i32::MIN);
+    client.close().await.unwrap();
+}
+
+/// ZooKeeper 3.9.5 takes it into its log and ends, then and at each start: `EphemeralType.validateTTL` lets it pass.
+async fn a_negative_ttl_for_no_ttl_znode_is_refused(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    for mode in [CreateMode::Persistent, CreateMode::EphemeralSequential, CreateMode::Container] {
+        let request = CreateRequest { ttl: -1, ..create_request(op::CREATE_TTL, &format!("{room}/x"), b"", mode) };
+        assert_eq!(client.create_with(request).await, refused(ErrorCode::BadArguments), "{mode:?}");
+    }
+    assert_eq!(client.children(&room, false).await.unwrap(), NONE);
     client.close().await.unwrap();
 }
 
