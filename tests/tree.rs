@@ -3,7 +3,9 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use support::client::{Client, Incoming, check_op, create_op, create_request, delete_op, open_acl, set_op};
 use support::{Site, code, create, delete, each_site, get, refused, set};
 use zketcd::jute::{
@@ -52,6 +54,10 @@ each_site! {
         stats_in_one_burst_are_those_of_their_own_moment,
         stats_in_a_multi_are_those_of_their_own_moment,
         a_znode_created_again_is_a_new_one,
+        null_and_empty_data_are_told_apart_everywhere,
+        a_multi_of_nothing_or_of_checks_takes_a_zxid,
+        ttls_have_limits,
+        a_write_begins_a_ttl_anew,
         quotas_count_what_is_below_their_znode,
     ],
     ours: [
@@ -59,6 +65,7 @@ each_site! {
         the_counter_of_names_overflows_as_javas_does,
         versions_overflow_as_javas_do,
         a_negative_ttl_for_no_ttl_znode_is_refused,
+        zxids_in_stats_follow_the_order_of_writes_on_two_servers,
         two_servers_show_the_same_tree,
         two_servers_writing_one_parent_lose_nothing,
         a_server_that_starts_later_shows_the_same_tree,
@@ -463,6 +470,9 @@ async fn a_failed_multi_lists_an_error_for_each_operation(site: Site) {
         (create_op(&path("x/"), b"", CreateMode::Persistent), ErrorCode::NoNode),
         (create_op(&format!("{room}/"), b"", CreateMode::Persistent), ErrorCode::BadArguments),
         (create_op("relative", b"", CreateMode::Persistent), ErrorCode::BadArguments),
+        (check_op("relative", -1), ErrorCode::BadArguments),
+        (set_op("", b"", -1), ErrorCode::BadArguments),
+        (delete_op("relative", -1), ErrorCode::BadArguments),
     ];
     for (op, expected) in cases {
         let ops = vec![check_op(&room, -1), op.clone(), delete_op(&path("none"), -1), check_op(&room, -1)];
@@ -715,11 +725,15 @@ async fn ephemerals_are_listed_by_prefix(site: Site) {
     client.create(&format!("{room}/p"), b"", CreateMode::Persistent).await.unwrap();
     other.create(&format!("{room}/others"), b"", CreateMode::Ephemeral).await.unwrap();
     let names = |names: &[&str]| names.iter().map(|name| format!("{room}/{name}")).collect::<Vec<_>>();
-    for prefix in ["/", "", " "] {
+    for prefix in ["/", "", " ", " / "] {
         assert_eq!(client.ephemerals(prefix).await.unwrap(), names(&["ax", "ay", "bz"]), "{prefix:?}");
     }
     assert_eq!(client.ephemerals(&format!("{room}/a")).await.unwrap(), names(&["ax", "ay"]));
-    assert_eq!(client.ephemerals("/nowhere").await.unwrap(), NONE);
+    // Any beginning of the path, and no other part of it.
+    assert_eq!(client.ephemerals(&room[..5]).await.unwrap(), names(&["ax", "ay", "bz"]));
+    for prefix in ["/nowhere", &room[1..], &format!(" {room}"), &format!("{room}/ax/")] {
+        assert_eq!(client.ephemerals(prefix).await.unwrap(), NONE, "{prefix:?}");
+    }
     other.close().await.unwrap();
     client.close().await.unwrap();
 }
@@ -856,6 +870,140 @@ async fn a_znode_created_again_is_a_new_one(site: Site) {
     assert_eq!(codes, [0, 0, 0, not_empty, 0, 0, no_node, 0, 0]);
     let Some(Reply::Data(Some(data), new)) = last else { panic!("{last:?}") };
     assert_eq!((&data[..], new.version, new.cversion, new.pzxid), (&b"new"[..], 0, 0, new.czxid));
+    client.close().await.unwrap();
+}
+
+async fn null_and_empty_data_are_told_apart_everywhere(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let create = |name: &str, data: Option<&'static [u8]>| CreateRequest {
+        data: data.map(Bytes::from_static),
+        ..create_request(op::CREATE2, &format!("{room}/{name}"), b"", CreateMode::Persistent)
+    };
+    let set = |name: &str, data: Option<&'static [u8]>| MultiOp::SetData {
+        path: format!("{room}/{name}"),
+        data: data.map(Bytes::from_static),
+        version: -1,
+    };
+    client.create_with(create("null", None)).await.unwrap();
+    client.create_with(create("empty", Some(b""))).await.unwrap();
+    let ops = vec![
+        MultiOp::Create(create("multi-null", None)),
+        MultiOp::Create(create("multi-empty", Some(b""))),
+        MultiOp::Create(create("null-again", Some(b"data"))),
+        set("null-again", None),
+        MultiOp::Create(create("empty-again", None)),
+        set("empty-again", Some(b"")),
+    ];
+    for result in client.multi(ops).await.unwrap() {
+        match result {
+            MultiResult::Create2 { path, stat } => {
+                assert_eq!(stat.data_length, if path.ends_with("null-again") { 4 } else { 0 }, "{path}");
+            }
+            MultiResult::SetData { stat } => assert_eq!((stat.version, stat.data_length), (1, 0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A server that starts later has it from the store.
+    let other = site.server().await;
+    let mut second = other.client().await;
+    second.sync("/").await.unwrap();
+    for client in [&mut client, &mut second] {
+        for (name, expected) in [
+            ("null", None),
+            ("empty", Some(vec![])),
+            ("multi-null", None),
+            ("multi-empty", Some(vec![])),
+            ("null-again", None),
+            ("empty-again", Some(vec![])),
+        ] {
+            let path = format!("{room}/{name}");
+            let Ok(Reply::Data(data, stat)) = client.ok(get(&path, false)).await else { panic!("no data") };
+            assert_eq!((data.map(|data| data.into_owned()), stat.data_length), (expected.clone(), 0), "{name}");
+            let read = client.multi_read(vec![MultiReadOp::GetData { path }]).await.unwrap();
+            assert_eq!(read, [MultiResult::GetData { data: expected.map(Into::into), stat }], "{name}");
+        }
+    }
+    client.close().await.unwrap();
+}
+
+async fn a_multi_of_nothing_or_of_checks_takes_a_zxid(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let before = stat(&mut client, &room).await;
+    let mut last = client.last_zxid();
+    let checks = vec![check_op(&room, 0), check_op(&room, -1)];
+    for (ops, results) in [(vec![], vec![]), (checks, vec![MultiResult::Check, MultiResult::Check])] {
+        let (header, reply) = client.call(Request::Multi(ops)).await.unwrap();
+        assert_eq!((header.err, reply), (0, Reply::Multi(results)));
+        assert!(header.zxid > last, "{header:?} after {last:#x}");
+        last = header.zxid;
+    }
+    let failed = [ErrorCode::Ok, ErrorCode::BadVersion, ErrorCode::RuntimeInconsistency].map(MultiResult::Error);
+    let (header, reply) =
+        client.call(Request::Multi(vec![check_op(&room, 0), check_op(&room, 1), check_op(&room, 0)])).await.unwrap();
+    assert_eq!((header.err, reply), (0, Reply::Multi(failed.to_vec())));
+    assert!(header.zxid > last, "{header:?} after {last:#x}");
+    assert_eq!(stat(&mut client, &room).await, before);
+    client.close().await.unwrap();
+}
+
+async fn ttls_have_limits(site: Site) {
+    const MAX: i64 = 0xff_ffff_ffff;
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let with = |name: &str, mode, ttl| {
+        let path = format!("{room}/{name}");
+        CreateRequest { ttl, ..create_request(op::CREATE_TTL, &path, b"", mode) }
+    };
+    for (mode, name) in [(CreateMode::PersistentWithTtl, "t"), (CreateMode::PersistentSequentialWithTtl, "s")] {
+        for ttl in [0, -1, i64::MIN, MAX + 1, i64::MAX] {
+            let request = with(name, mode, ttl);
+            assert_eq!(client.create_with(request.clone()).await, refused(ErrorCode::BadArguments), "{mode:?} {ttl}");
+            let results = client.multi(vec![MultiOp::Create(request)]).await.unwrap();
+            assert_eq!(results, [MultiResult::Error(ErrorCode::BadArguments)], "{mode:?} {ttl}");
+        }
+        let (path, stat) = client.create_with(with(name, mode, MAX)).await.unwrap();
+        assert_eq!(stat.ephemeral_owner, 0);
+        // It may have children, which may be ephemeral.
+        client.create(&format!("{path}/e"), b"", CreateMode::Ephemeral).await.unwrap();
+        let results = client.multi(vec![MultiOp::Create(with(&format!("{name}m"), mode, 1_000_000))]).await.unwrap();
+        assert!(matches!(results[..], [MultiResult::Create2 { .. }]), "{results:?}");
+    }
+    let mut names = client.children(&room, false).await.unwrap();
+    names.sort();
+    assert_eq!(names, ["s0000000002", "sm0000000003", "t", "tm"]);
+    client.close().await.unwrap();
+}
+
+async fn a_write_begins_a_ttl_anew(site: Site) {
+    const TTL: Duration = Duration::from_millis(1000);
+    let server = site.server_with(SWEEPING).await;
+    let (mut client, room) = server.room().await;
+    let (path, witness) = (format!("{room}/written"), format!("{room}/witness"));
+    client.create_ttl(&path, b"", CreateMode::PersistentWithTtl, TTL.as_millis() as i64).await.unwrap();
+    client.exists(&path, true).await.unwrap();
+    let (start, mut last) = (Instant::now(), Instant::now());
+    while start.elapsed() < 3 * TTL {
+        // One that comes and goes: the sweeper has had its turn.
+        client.create_ttl(&witness, b"", CreateMode::PersistentWithTtl, 100).await.unwrap();
+        if client.exists(&witness, true).await.unwrap().is_some() {
+            client.next_event().await.unwrap();
+        }
+        let began = Instant::now();
+        if client.set(&path, b"", -1).await.is_err() {
+            // This test itself was held up for so long.
+            assert!(last.elapsed() >= TTL, "it went before its time");
+            return;
+        }
+        last = began;
+        client.events();
+        client.exists(&path, true).await.unwrap();
+    }
+    // A child's coming and going does not count as a write.
+    let version = stat(&mut client, &path).await.version;
+    assert_eq!(client.next_event().await.unwrap().1, support::event(support::DELETED, &path));
+    assert!(version > 0);
     client.close().await.unwrap();
 }
 
@@ -1001,6 +1149,33 @@ async fn a_negative_ttl_for_no_ttl_znode_is_refused(site: Site) {
     }
     assert_eq!(client.children(&room, false).await.unwrap(), NONE);
     client.close().await.unwrap();
+}
+
+async fn zxids_in_stats_follow_the_order_of_writes_on_two_servers(site: Site) {
+    let (one, two) = (site.server().await, site.server().await);
+    let (mut first, room) = one.room().await;
+    let mut second = two.client().await;
+    let path = format!("{room}/x");
+    let mut last = first.last_zxid();
+    for round in 0..10 {
+        let (writer, reader) = if round % 2 == 0 { (&mut first, &mut second) } else { (&mut second, &mut first) };
+        // What one server answered comes before what another is asked afterwards, without a sync between them.
+        let (_, made) = writer.create2(&path, b"", CreateMode::Persistent).await.unwrap();
+        let set = reader.set(&path, b"", 0).await.unwrap();
+        let (_, child) = writer.create2(&format!("{path}/c"), b"", CreateMode::Persistent).await.unwrap();
+        reader.sync("/").await.unwrap();
+        let seen = stat(reader, &path).await;
+        assert_eq!((seen.czxid, seen.mzxid, seen.pzxid), (made.czxid, set.mzxid, child.czxid));
+        let (deleted, _) = reader.call(delete(&format!("{path}/c"), -1)).await.unwrap();
+        writer.sync("/").await.unwrap();
+        assert_eq!(stat(writer, &path).await, Stat { pzxid: deleted.zxid, cversion: 2, num_children: 0, ..seen });
+        let (gone, _) = writer.call(delete(&path, 1)).await.unwrap();
+        reader.sync("/").await.unwrap();
+        assert_eq!(stat(reader, &room).await.pzxid, gone.zxid);
+        let order = [last, made.czxid, set.mzxid, child.czxid, deleted.zxid, gone.zxid];
+        assert!(order.is_sorted_by(|a, b| a < b), "{order:x?}");
+        last = gone.zxid;
+    }
 }
 
 async fn two_servers_show_the_same_tree(site: Site) {
