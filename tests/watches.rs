@@ -45,7 +45,13 @@ each_site! {
         a_client_that_set_no_watch_hears_nothing,
         ephemerals_that_go_fire_in_order,
         multi_read_and_others_set_no_watches,
+        watches_of_all_kinds_on_one_path_fire_once_each,
+        removing_a_kind_of_several_leaves_the_rest_to_fire,
+        set_watches_of_thousands_of_paths_in_several_frames,
+        whoever_leaves_takes_only_their_own_watches,
         an_event_obeys_the_list_of_its_own_moment,
+        a_session_that_closes_hears_of_its_own_ephemerals_first,
+        watches_of_what_is_not_there_can_be_checked_and_removed,
     ],
     ours: [
         watches_fire_on_every_server,
@@ -640,6 +646,193 @@ async fn multi_read_and_others_set_no_watches(site: Site) {
     client.close().await.unwrap();
 }
 
+async fn watches_of_all_kinds_on_one_path_fire_once_each(site: Site) {
+    let server = site.server().await;
+    let (mut watcher, mut other, room) = cast(&server).await;
+    let (path, child) = (format!("{room}/x"), format!("{room}/x/c"));
+    other.create(&path, b"", CreateMode::Persistent).await.unwrap();
+    watcher.sync("/").await.unwrap();
+    watcher.add_watch(&path, 1).await.unwrap();
+    watcher.add_watch(&path, 0).await.unwrap();
+    watcher.get(&path, true).await.unwrap();
+    watcher.children(&path, true).await.unwrap();
+    watcher.exists(&child, true).await.unwrap();
+    assert_eq!(kinds(&mut watcher, &path).await, KINDS);
+    // What those of the path tell of a child's coming: its own creation, and the change of the set.
+    for round in 0..2 {
+        other.create(&child, b"", CreateMode::Persistent).await.unwrap();
+        other.set(&child, b"", -1).await.unwrap();
+        other.set(&path, b"", -1).await.unwrap();
+        other.create(&format!("{child}/d"), b"", CreateMode::Persistent).await.unwrap();
+        other.delete(&format!("{child}/d"), -1).await.unwrap();
+        other.delete(&child, -1).await.unwrap();
+        let expected = [
+            event(CREATED, &child),
+            event(CHILDREN_CHANGED, &path),
+            event(DATA_CHANGED, &child),
+            event(DATA_CHANGED, &path),
+            event(CREATED, &format!("{child}/d")),
+            event(DELETED, &format!("{child}/d")),
+            event(DELETED, &child),
+            event(CHILDREN_CHANGED, &path),
+        ];
+        assert_eq!(bare(watcher.settled_events().await.unwrap()), expected, "round {round}");
+        // The one-shot ones are spent, and nobody hears less for it.
+        let [_, _, any, persistent, recursive] = KINDS;
+        assert_eq!(kinds(&mut watcher, &path).await, [any, persistent, recursive]);
+    }
+    other.delete(&path, -1).await.unwrap();
+    other.create(&path, b"", CreateMode::Persistent).await.unwrap();
+    let expected = [event(DELETED, &path), event(CREATED, &path)];
+    assert_eq!(bare(watcher.settled_events().await.unwrap()), expected);
+}
+
+async fn removing_a_kind_of_several_leaves_the_rest_to_fire(site: Site) {
+    let server = site.server().await;
+    let (mut watcher, mut other, room) = cast(&server).await;
+    let [child, data, any, persistent, recursive] = KINDS;
+    let c = format!("{room}/c");
+    // Which kind goes, and what is heard of a child's creation and a change of the data then.
+    let cases: [(WatcherType, &[(i32, &str)]); 5] = [
+        (child, &[(CREATED, &c), (CHILDREN_CHANGED, &room), (DATA_CHANGED, &room)]),
+        (data, &[(CREATED, &c), (CHILDREN_CHANGED, &room), (DATA_CHANGED, &room)]),
+        (persistent, &[(CREATED, &c), (CHILDREN_CHANGED, &room), (DATA_CHANGED, &room)]),
+        (recursive, &[(CHILDREN_CHANGED, &room), (DATA_CHANGED, &room)]),
+        (any, &[]),
+    ];
+    for (gone, expected) in cases {
+        watcher.add_watch(&room, 1).await.unwrap();
+        watcher.add_watch(&room, 0).await.unwrap();
+        watcher.get(&room, true).await.unwrap();
+        watcher.children(&room, true).await.unwrap();
+        watcher.remove_watches(&room, gone as i32).await.unwrap();
+        assert_eq!(watcher.remove_watches(&room, gone as i32).await, refused(ErrorCode::NoWatcher));
+        let left: Vec<WatcherType> = KINDS.into_iter().filter(|kind| *kind != gone && gone != any).collect();
+        assert_eq!(kinds(&mut watcher, &room).await, left);
+        other.create(&c, b"", CreateMode::Persistent).await.unwrap();
+        other.set(&room, b"", -1).await.unwrap();
+        let expected: Vec<_> = expected.iter().map(|(kind, path)| event(*kind, path)).collect();
+        assert_eq!(bare(watcher.settled_events().await.unwrap()), expected, "{gone:?}");
+        // The rest goes, the server being told of one kind or of all.
+        if gone != any {
+            watcher.remove_watches(&room, any as i32).await.unwrap();
+        }
+        other.delete(&c, -1).await.unwrap();
+        assert_eq!(watcher.settled_events().await.unwrap(), []);
+    }
+}
+
+/// As Java's client, which begins a new frame after 128 KiB of paths (`ClientCnxn.SET_WATCHES_MAX_LENGTH`).
+async fn set_watches_of_thousands_of_paths_in_several_frames(site: Site) {
+    const PATHS: usize = 6000;
+    const FRAME: usize = 128 * 1024;
+    let server = site.server().await;
+    let (mut watcher, mut other, room) = cast(&server).await;
+    let long = "long".repeat(10);
+    let path = |n: usize| format!("{room}/{long}{n:04}");
+    let creates = (0..PATHS).filter(|n| n % 3 != 2).map(|n| create(&path(n), b"", CreateMode::Persistent));
+    let creates: Vec<Request> = creates.collect();
+    let xids = other.send_all(creates).await.unwrap();
+    other.reply(*xids.last().unwrap()).await.unwrap();
+    watcher.sync("/").await.unwrap();
+    let relative_zxid = watcher.last_zxid();
+    let again = watcher.resume();
+    drop(watcher);
+    // What is missed: one in five of the existing changes, one in five of the missing comes.
+    let mut expected = Vec::new();
+    let mut changes = Vec::new();
+    for n in (0..PATHS).filter(|n| n % 5 == 0) {
+        let (kind, change) = match n % 3 {
+            0 => (DATA_CHANGED, set(&path(n), b"", -1)),
+            1 => (CHILDREN_CHANGED, create(&format!("{}/c", path(n)), b"", CreateMode::Persistent)),
+            _ => (CREATED, create(&path(n), b"", CreateMode::Persistent)),
+        };
+        changes.push(change);
+        expected.push((n, event(kind, &path(n))));
+    }
+    let xids = other.send_all(changes).await.unwrap();
+    other.reply(*xids.last().unwrap()).await.unwrap();
+    let mut watcher = server.connect(again).await.unwrap();
+    watcher.sync("/").await.unwrap();
+    // Frame by frame: of each, data before exist before child, whatever their order in the tree.
+    let mut order = Vec::new();
+    let mut frames = 0;
+    let mut next = 0;
+    while next < PATHS {
+        let mut set = SetWatches2 { relative_zxid, ..SetWatches2::default() };
+        let mut length = 0;
+        let first = next;
+        while next < PATHS && length < FRAME {
+            let lists = [&mut set.data, &mut set.child, &mut set.exist];
+            let [data, child, exist] = lists;
+            [data, child, exist][next % 3].push(path(next));
+            length += path(next).len();
+            next += 1;
+        }
+        for kind in [0, 2, 1] {
+            order.extend(expected.iter().filter(|(n, _)| (first..next).contains(n) && n % 3 == kind).cloned());
+        }
+        frames += 1;
+        // The last one also brings a persistent watch.
+        if next == PATHS {
+            set.persistent_recursive.push(room.clone());
+        }
+        watcher.done(Request::SetWatches2(set)).await.unwrap();
+    }
+    assert!(frames > 2, "{frames} frames");
+    let order: Vec<_> = order.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(bare(watcher.events()), order);
+    // What was told is not watched; all the rest is.
+    let [child, data, any, ..] = KINDS;
+    for n in [0, 1, 2, 3, 4, PATHS - 5, PATHS - 4, PATHS - 3, PATHS - 2, PATHS - 1] {
+        let one_shot = if n % 3 == 1 { child } else { data };
+        let expected = if n % 5 == 0 { vec![] } else { vec![one_shot, any] };
+        let found: Vec<WatcherType> = kinds(&mut watcher, &path(n)).await;
+        assert_eq!(found, if n % 5 == 0 { vec![] } else { sorted(expected) }, "{n}");
+    }
+    other.set(&path(3), b"", -1).await.unwrap();
+    other.set(&path(0), b"", -1).await.unwrap();
+    let expected = [event(DATA_CHANGED, &path(3)), event(DATA_CHANGED, &path(0))];
+    assert_eq!(bare(watcher.settled_events().await.unwrap()), expected);
+}
+
+/// In the order of [`KINDS`].
+fn sorted(kinds: Vec<WatcherType>) -> Vec<WatcherType> {
+    KINDS.into_iter().filter(|kind| kinds.contains(kind)).collect()
+}
+
+async fn whoever_leaves_takes_only_their_own_watches(site: Site) {
+    let server = site.server().await;
+    let (mut first, mut other, room) = cast(&server).await;
+    let mut second = server.client().await;
+    second.sync("/").await.unwrap();
+    let path = format!("{room}/x");
+    for round in 0..2 {
+        for client in [&mut first, &mut second] {
+            client.add_watch(&room, 1).await.unwrap();
+            client.exists(&path, true).await.unwrap();
+        }
+        // The first time one asks for it, the second time its connection goes.
+        if round == 0 {
+            first.remove_watches(&room, WatcherType::PersistentRecursive as i32).await.unwrap();
+            first.remove_watches(&path, WatcherType::Data as i32).await.unwrap();
+        } else {
+            first = server.connect(first.resume()).await.unwrap();
+        }
+        other.create(&path, b"", CreateMode::Persistent).await.unwrap();
+        other.delete(&path, -1).await.unwrap();
+        assert_eq!(first.settled_events().await.unwrap(), []);
+        let expected = [event(CREATED, &path), event(DELETED, &path)];
+        assert_eq!(bare(second.settled_events().await.unwrap()), expected, "round {round}");
+    }
+    // The last one goes, and who comes then is heard.
+    second.remove_watches(&room, WatcherType::Any as i32).await.unwrap();
+    first.add_watch(&room, 1).await.unwrap();
+    other.create(&path, b"", CreateMode::Persistent).await.unwrap();
+    assert_eq!(second.settled_events().await.unwrap(), []);
+    assert_eq!(bare(first.settled_events().await.unwrap()), [event(CREATED, &path)]);
+}
+
 async fn an_event_obeys_the_list_of_its_own_moment(site: Site) {
     let server = site.server().await;
     let (mut watcher, mut owner, room) = cast(&server).await;
@@ -672,6 +865,52 @@ async fn an_event_obeys_the_list_of_its_own_moment(site: Site) {
         let expected = [(CREATED, zxids[0]), (DATA_CHANGED, zxids[1]), (DATA_CHANGED, zxids[5])];
         let expected = expected.map(|(kind, zxid)| (zxid, event(kind, &path)));
         assert_eq!(watcher.settled_events().await.unwrap(), expected, "round {round}");
+    }
+}
+
+async fn a_session_that_closes_hears_of_its_own_ephemerals_first(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let path = format!("{room}/e");
+    client.create(&path, b"", CreateMode::Ephemeral).await.unwrap();
+    client.exists(&path, true).await.unwrap();
+    client.children(&room, true).await.unwrap();
+    let close = client.send(Request::CloseSession).await.unwrap();
+    let mut zxids = Vec::new();
+    for expected in [event(DELETED, &path), event(CHILDREN_CHANGED, &room)] {
+        let Incoming::Event { zxid, event } = client.recv().await.unwrap() else { panic!("the answer came first") };
+        assert_eq!(event, expected);
+        zxids.push(zxid);
+    }
+    let (header, _) = answer(&mut client).await;
+    assert_eq!((header.xid, header.err), (close, 0));
+    assert_eq!(zxids, [header.zxid, header.zxid]);
+    client.closed().await.unwrap();
+}
+
+async fn watches_of_what_is_not_there_can_be_checked_and_removed(site: Site) {
+    let server = site.server().await;
+    let (mut client, mut other, room) = cast(&server).await;
+    let deep = format!("{room}/a/b");
+    let [_, data, any, persistent, recursive] = KINDS;
+    client.exists(&deep, true).await.unwrap();
+    client.add_watch(&deep, 0).await.unwrap();
+    client.add_watch(&deep, 1).await.unwrap();
+    assert_eq!(kinds(&mut client, &deep).await, [data, any, persistent, recursive]);
+    for kind in [data, persistent] {
+        client.remove_watches(&deep, kind as i32).await.unwrap();
+    }
+    assert_eq!(kinds(&mut client, &deep).await, [any, recursive]);
+    for path in [&format!("{room}/a"), &deep] {
+        other.create(path, b"", CreateMode::Persistent).await.unwrap();
+    }
+    assert_eq!(bare(client.settled_events().await.unwrap()), [event(CREATED, &deep)]);
+    // A path that is none can be watched, too; nothing will ever happen there.
+    for path in ["", "relative", "//", "/a/"] {
+        client.add_watch(path, 0).await.unwrap();
+        assert_eq!(kinds(&mut client, path).await, [any, persistent], "{path:?}");
+        client.remove_watches(path, any as i32).await.unwrap();
+        assert_eq!(client.remove_watches(path, any as i32).await, refused(ErrorCode::NoWatcher), "{path:?}");
     }
 }
 
