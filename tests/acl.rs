@@ -25,6 +25,8 @@ each_site! {
         the_super_user_may_do_everything,
         who_am_i_names_every_identity,
         an_ephemerals_end_asks_for_no_permission,
+        auth_in_a_multi_is_resolved_once_and_for_all,
+        the_super_user_may_write_the_config,
     ],
     ours: [
         a_list_changed_in_a_burst_counts_for_what_comes_after,
@@ -395,6 +397,56 @@ async fn an_ephemerals_end_asks_for_no_permission(site: Site) {
     other.close().await.unwrap();
     client.sync("/").await.unwrap();
     assert_eq!(client.children(&room, false).await.unwrap(), [""; 0]);
+    client.close().await.unwrap();
+}
+
+async fn auth_in_a_multi_is_resolved_once_and_for_all(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let with_auth = |name: &str| {
+        MultiOp::Create(CreateRequest {
+            acl: Some(vec![entry(Perms::READ, "auth", "ignored"), entry(Perms::ADMIN, "world", "anyone")]),
+            ..create_request(op::CREATE, &format!("{room}/{name}"), b"", CreateMode::Persistent)
+        })
+    };
+    let nobody = client.multi(vec![check_op(&room, 0), with_auth("x"), check_op(&room, 0)]).await.unwrap();
+    let codes = [ErrorCode::Ok, ErrorCode::InvalidAcl, ErrorCode::RuntimeInconsistency];
+    assert_eq!(nobody, codes.map(MultiResult::Error));
+    client.auth("digest", b"alice:secret").await.unwrap();
+    client.multi(vec![with_auth("x")]).await.unwrap();
+    let list = [entry(Perms::READ, "digest", ALICE), entry(Perms::ADMIN, "world", "anyone")];
+    assert_eq!(client.get_acl(&format!("{room}/x")).await.unwrap().0, list);
+    // Who they become later does not matter, nor who reads it.
+    client.auth("digest", b"bob:secret").await.unwrap();
+    assert_eq!(client.get_acl(&format!("{room}/x")).await.unwrap().0, list);
+    let mut stranger = server.client().await;
+    stranger.auth("digest", b"carol:secret").await.unwrap();
+    stranger.sync("/").await.unwrap();
+    assert_eq!(stranger.get(&format!("{room}/x"), false).await, refused(ErrorCode::NoAuth));
+    assert_eq!(stranger.get_acl(&format!("{room}/x")).await.unwrap().0, list);
+    client.close().await.unwrap();
+}
+
+async fn the_super_user_may_write_the_config(site: Site) {
+    const CONFIG: &str = "/zookeeper/config";
+    let flag = super_flag();
+    let server = site.server_with(&[&flag]).await;
+    let (mut client, _) = server.room().await;
+    let (before, seen) = client.get(CONFIG, true).await.unwrap();
+    let mut root = server.client().await;
+    root.auth("digest", b"super:test").await.unwrap();
+    root.sync("/").await.unwrap();
+    let changed = root.set(CONFIG, b"server.1=a", seen.version).await.unwrap();
+    assert_eq!((changed.version, changed.aversion, changed.czxid), (seen.version + 1, -1, 0));
+    let told = client.settled_events().await.unwrap();
+    assert_eq!(told, [(changed.mzxid, support::event(support::DATA_CHANGED, CONFIG))]);
+    assert_eq!(client.get(CONFIG, false).await, Ok((b"server.1=a".to_vec(), changed)));
+    assert_eq!(client.set(CONFIG, b"", -1).await, refused(ErrorCode::NoAuth));
+    // Its list's version is -1, which a setACL may also mean by "any".
+    let list = root.get_acl(CONFIG).await.unwrap().0;
+    assert_eq!(root.set_acl(CONFIG, list.clone(), 0).await, refused(ErrorCode::BadVersion));
+    assert_eq!(root.set_acl(CONFIG, list, -1).await.unwrap().aversion, 0);
+    root.set(CONFIG, &before, -1).await.unwrap();
     client.close().await.unwrap();
 }
 
