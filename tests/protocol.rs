@@ -34,6 +34,9 @@ each_site! {
         bursts_of_many_clients_keep_their_orders,
         zxids_never_go_back_and_are_the_writes_own,
         close_session_is_answered_last,
+        sync_asks_for_no_znode,
+        a_failed_write_takes_a_zxid_too,
+        creates_and_multis_may_fill_a_frame,
     ],
     ours: [
         an_unknown_request_is_unimplemented_and_ends_the_connection,
@@ -569,6 +572,76 @@ async fn close_session_is_answered_last(site: Site) {
     assert_eq!(witness.children(&room, false).await.unwrap(), [""; 0]);
     assert_eq!(server.connect(client.resume()).await.err(), Some(Error::Expired));
     witness.close().await.unwrap();
+}
+
+async fn sync_asks_for_no_znode(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    for path in [&format!("{room}/none/at/all"), "/", "", "relative", "//", "/a/../b", "/\u{0}"] {
+        let seen = client.last_zxid();
+        let (header, reply) = client.call(Request::Sync { path: path.into() }).await.unwrap();
+        assert_eq!((header.err, reply), (0, Reply::Path(path.into())), "{path:?}");
+        assert!(header.zxid >= seen);
+    }
+    client.close().await.unwrap();
+}
+
+async fn a_failed_write_takes_a_zxid_too(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let none = format!("{room}/none");
+    let failing = [
+        set(&room, b"", 99),
+        set(&none, b"", -1),
+        set("relative", b"", -1),
+        delete(&none, -1),
+        delete("/", -1),
+        create(&room, b"", CreateMode::Persistent),
+        Request::SetAcl { path: room.clone(), acl: None, version: -1 },
+        Request::DeleteContainer { path: none.clone() },
+        Request::Multi(vec![check_op(&room, 7)]),
+    ];
+    let mut last = client.last_zxid();
+    for request in failing {
+        let (header, _) = client.call(request.clone()).await.unwrap();
+        assert!(header.zxid > last, "{request:?}: {:#x} after {last:#x}", header.zxid);
+        // What is read then shows no less.
+        let (read, _) = client.call(exists(&room, false)).await.unwrap();
+        assert!(read.zxid >= header.zxid, "{request:?}");
+        last = header.zxid;
+    }
+    client.close().await.unwrap();
+}
+
+async fn creates_and_multis_may_fill_a_frame(site: Site) {
+    const LIMIT: usize = 0xfffff;
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let path = format!("{room}/x");
+    let with = |length: usize| create(&path, &vec![7; length], CreateMode::Persistent);
+    let room_for = |empty: Request| LIMIT - (encoded(1, &empty).len() - 4);
+    let length = room_for(with(0));
+    assert_eq!(client.ok(with(length)).await, Ok(Reply::Path(path.clone().into())));
+    assert_eq!(client.exists(&path, false).await.unwrap().unwrap().data_length as usize, length);
+    assert_eq!(client.get(&path, false).await.unwrap().0.len(), length);
+    let multi = |length: usize| {
+        Request::Multi(vec![
+            check_op(&path, 0),
+            set_op(&room, &vec![8; length], -1),
+            create_op(&format!("{path}/y"), b"", CreateMode::Persistent),
+        ])
+    };
+    let length = room_for(multi(0));
+    let (header, reply) = client.call(multi(length)).await.unwrap();
+    assert!(header.err == 0 && matches!(&reply, Reply::Multi(results) if results.len() == 3), "{header:?}");
+    let read = MultiReadOp::GetData { path: room.clone() };
+    let results = client.multi_read(vec![read.clone(), read]).await.unwrap();
+    for result in &results {
+        assert!(matches!(result, zketcd::jute::MultiResult::GetData { data: Some(data), .. } if data.len() == length));
+    }
+    // The room it leaves in the frame is exactly none.
+    client.send_raw(&encoded(9, &multi(length + 1))).await.unwrap_or(());
+    client.closed().await.unwrap();
 }
 
 async fn a_ping_overtakes_a_waiting_write(site: Site) {
