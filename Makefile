@@ -82,6 +82,7 @@ lint: fmt clippy doc deny advisories ## all that CI checks without running anyth
 fmt:
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path tests/clients/rust/Cargo.toml
 
 clippy:
 	$(install) rust protoc

@@ -42,6 +42,12 @@ CLIENTS = [
         [BUILT / "go"],
     ),
     Client(
+        "rust",
+        "Rust's zookeeper-client",
+        version("rust/Cargo.toml", r'^zookeeper-client = \{ version = "=(\S+?)"'),
+        [BUILT / "rust/debug/zketcd-clients"],
+    ),
+    Client(
         "node",
         "Node's node-zookeeper-client",
         version("node/package.json", r'"node-zookeeper-client": "([0-9.]+)"'),

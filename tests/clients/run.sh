@@ -28,6 +28,11 @@ get_go() {
   (cd "$here/go" && CGO_ENABLED=0 go build -trimpath -o "$built/go" .)
 }
 
+get_rust() {
+  "$install" rust
+  cargo build -q --locked --manifest-path "$here/rust/Cargo.toml" --target-dir "$built/rust"
+}
+
 get_node() {
   local wants=$here/node/package-lock.json
   "$install" node
@@ -47,7 +52,7 @@ option() {
 
 mkdir -p "$built"
 chosen=$(option client "$@")
-for client in ${chosen:-c kazoo go node}; do "get_$client"; done
+for client in ${chosen:-c kazoo go rust node}; do "get_$client"; done
 case $(option store "$@") in
   zookeeper) "$install" zookeeper ;;
   etcd) "$install" etcd-3.6 ;;

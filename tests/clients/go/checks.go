@@ -454,12 +454,13 @@ func lockKept(w *world) {
 	ok(err)
 	held := spawn(func() { ok(second.Lock()) })
 	fires(joined, zk.EventNodeChildrenChanged, w.root)
-	// wait until the second's watch is set: its next request is answered after it
+	// until the second has asked for the children and set its watch: where its connection ends before, Lock fails
 	children, _, err := c.Children(w.root)
 	ok(err)
 	equal(len(children), 2)
-	_ = got(other.Sync(w.root))
-	_ = got(other.Sync(w.root))
+	for n := 0; n < 10; n++ {
+		_ = got(other.Sync(w.root))
+	}
 	control("move")
 	c.reconnected()
 	children, _, err = c.Children(w.root)
