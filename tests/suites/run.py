@@ -3,6 +3,7 @@
 
 import argparse
 import collections
+import contextlib
 import datetime
 import json
 import os
@@ -29,6 +30,9 @@ REPEATS = 3  # how often a test that is flaky on ZooKeeper too may be repeated: 
 
 # The tests wait most of the time; no class needs more memory, and quick compilation is all that pays.
 JAVA = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.net.preferIPv4Stack=true"]
+
+RUNNING = set()  # the JVMs
+STOPPED = threading.Event()  # by a signal
 
 
 class Suite:
@@ -99,6 +103,9 @@ def launch(suite, name, options, log, scratch, only):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        RUNNING.add(process)
+        if STOPPED.is_set():
+            end(process)
         try:
             code = process.wait(CLASS_LIMIT)
         except subprocess.TimeoutExpired:
@@ -106,13 +113,23 @@ def launch(suite, name, options, log, scratch, only):
             time.sleep(2)
             code = f"none within {CLASS_LIMIT} s"
         finally:
-            # and the servers that it may have left behind
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            end(process)
+            RUNNING.discard(process)
             process.wait()
     return code
+
+
+def end(process):
+    """Ends a JVM, and the servers that it may have left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def end_all(*_):
+    """What a signal does: nothing that was started outlives the run."""
+    STOPPED.set()
+    for process in list(RUNNING):
+        end(process)
 
 
 def run(suite, name, options, log, only):
@@ -173,7 +190,7 @@ def play(suite, names, options, number):
         left.put(name)
 
     def work():
-        while True:
+        while not STOPPED.is_set():
             try:
                 name = left.get_nowait()
             except queue.Empty:
@@ -194,6 +211,8 @@ def play(suite, names, options, number):
         thread.start()
     for thread in threads:
         thread.join()
+    if STOPPED.is_set():
+        sys.exit("stopped by a signal")
     return results
 
 
@@ -264,6 +283,8 @@ def main():
         sys.exit("ZKETCD_ETCD_ENDPOINTS is not set: use run.sh, which starts an etcd")
     options.scratch = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_all)
     sums = [play_all(Suite(name, options.store), options) for name in NAMES if options.suite in (None, name)]
     passed, failed = map(sum, zip(*sums))
     print(f"{passed} passed, {failed} failed")
