@@ -8,6 +8,7 @@ import socket
 
 from etcd_server import Etcd
 from processes import LOOPBACK, PATIENCE, Child, free_port, http_ok, until
+from relay import Relay
 
 TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 READY = 30  # seconds for a server to answer: only a deadline
@@ -104,20 +105,33 @@ class OnEtcd(Zketcd):
 
 
 class ZooKeeper(Servers):
+    """Clients reach it through a relay, and only when it is ready: while it starts, it may accept a connection and never
+    read from it, and some clients wait for its answer longer than a check does, or for ever."""
+
     def __init__(self, directory, _options):
+        self.behind = [free_port() for _ in range(2)]
+        self.relays = {}
         super().__init__(directory)
 
     def child(self, number):
-        command = [TOOLS / "zookeeper/run.sh", self.ports[number], self.directory / "data"]
+        command = [TOOLS / "zookeeper/run.sh", self.behind[number], self.directory / "data"]
         return Child(f"zookeeper-{number + 1}", command, self.directory)
 
     def ready(self, number):
         try:
-            with socket.create_connection((LOOPBACK, self.ports[number]), PATIENCE) as connection:
+            with socket.create_connection((LOOPBACK, self.behind[number]), PATIENCE) as connection:
                 connection.sendall(b"srvr")
                 return b"Mode:" in connection.recv(4096)
         except OSError:
             return False
+
+    def _start(self, number):
+        super()._start(number)
+        self.relays[number] = Relay(self.behind[number], self.ports[number])
+
+    def _kill(self, number):
+        self.relays.pop(number).close()
+        super()._kill(number)
 
 
 STORES = {"embedded": Embedded, "etcd": OnEtcd, "zookeeper": ZooKeeper}

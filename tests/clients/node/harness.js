@@ -11,8 +11,6 @@ const HANGS = 90000; // milliseconds after which a check has hung
 const SESSION = 10000; // milliseconds: sessions that must not expire on a busy machine
 const SHORT = 1000; // milliseconds: sessions that are to expire
 
-const ATTEMPT = 3000; // milliseconds for a server to take a client up again
-
 const { State, Exception } = zookeeper;
 
 // What a promise gives, where it does so in time.
@@ -64,20 +62,12 @@ class Client {
     this.zk = zookeeper.createClient(servers, { sessionTimeout: SESSION, spinDelay: 100, ...options });
     this.states = new Events();
     this.zk.on('state', this.states.tell);
-    this.zk.on('state', (state) => this.watch(state));
     for (const name of ['create', 'mkdirp', 'remove', 'setData', 'setACL', 'exists']) {
       this[name] = (...given) => this.call(name, given).then(([value]) => value);
     }
     for (const [name, first] of [['getData', 'data'], ['getChildren', 'children'], ['getACL', 'acl']]) {
       this[name] = (...given) => this.call(name, given).then(([value, stat]) => ({ [first]: value, stat }));
     }
-  }
-
-  // ZooKeeper may accept a connection while it starts, and never read from it. Other libraries give up and try again; this
-  // one has no limit on the time that a server takes for its first answer.
-  watch(state) {
-    clearInterval(this.watchdog);
-    if (state === State.DISCONNECTED && !this.leaves) this.watchdog = setInterval(() => this.socket.destroy(), ATTEMPT);
   }
 
   call(name, given) {
@@ -111,14 +101,8 @@ class Client {
     await this.states.until(State.SYNC_CONNECTED);
   }
 
-  leave() {
-    this.leaves = true;
-    clearInterval(this.watchdog);
-    this.zk.close();
-  }
-
   async close() {
-    this.leave();
+    this.zk.close();
     await this.states.until(State.DISCONNECTED);
   }
 }
@@ -165,7 +149,7 @@ class World {
   }
 
   close() {
-    for (const client of this.open) client.leave();
+    for (const client of this.open) client.zk.close();
   }
 }
 

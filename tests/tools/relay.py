@@ -9,11 +9,11 @@ from processes import LOOPBACK
 class Relay:
     """Forwards its own port to another; while it is cut it holds back every byte and new connections too."""
 
-    def __init__(self, target):
+    def __init__(self, target, port=0):
         self.target = target
         self._open = threading.Event()
         self._open.set()
-        self._listener = socket.create_server((LOOPBACK, 0))
+        self._listener = socket.create_server((LOOPBACK, port))
         self.port = self._listener.getsockname()[1]
         self._run(self._accept)
 
@@ -24,6 +24,8 @@ class Relay:
         self._open.set()
 
     def close(self):
+        # without it the thread that accepts would go on, and take one more
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.go_on()
 
