@@ -223,15 +223,33 @@ def play_all(suite, options):
         names = [name for name in names if name in suite.ci]
     if options.classes:
         names = [name for name in names if re.search(options.classes, name)]
+    # a part of a suite is no result for the table
+    whole = not options.classes and not options.test and options.part == "all"
+    file = ROOT / "target" / ("results" if whole else "suites") / f"{suite.name}-{STORES[suite.store]}.json"
+    file.parent.mkdir(exist_ok=True)
+
     print(f"--- {NAMES[suite.name]} on {suite.store}: {len(names)} classes, {options.jobs} at a time")
     began = time.monotonic()
     rounds = []
     for number in range(1, options.rounds + 1):
         rounds.append(play(suite, names, options, number))
-    seconds = round(time.monotonic() - began)
+        seconds = round(time.monotonic() - began)
+        result = summary(suite, names, rounds) | {
+            "note": f"{options.jobs} classes at a time, {seconds / number / 60:.0f} min a round",
+            "seconds": seconds,
+        }
+        if whole:
+            result["excluded"] = len(suite.excluded)
+        # after each round, so that one that is stopped does not take those before with it
+        file.write_text(json.dumps(result, indent=2) + "\n")
+    skipped = {f"{name}#{test}" for results in rounds for name, outcome in results.items() for test in outcome.skipped}
+    print(f"--- {seconds} s; skipped by the tests themselves: {len(skipped)}, excluded: {result['excluded']}, see {file}")
+    return result["passed"], result["failed"]
 
-    classes, total = [], collections.Counter()
-    repeated = set()
+
+def summary(suite, names, rounds):
+    """What target/results/*.json says (see tests/results.py), and each class."""
+    classes, total, repeated = [], collections.Counter(), set()
     for name in names:
         outcomes = [results[name] for results in rounds]
         failed = set().union(*(outcome.failures() for outcome in outcomes))
@@ -241,30 +259,18 @@ def play_all(suite, options):
         total.update(one)
         longest = max(outcome.seconds for outcome in outcomes)
         classes.append({"class": name} | one | {"failures": sorted(failed), "seconds": longest})
-    whole = not options.classes and not options.test and options.part == "all"
-    if whole:
-        total["excluded"] = len(suite.excluded)
-    result = {
+    return {
         "suite": NAMES[suite.name],
         "store": STORES[suite.store],
         "passed": total["passed"],
         "failed": total["failed"],
         "excluded": total["excluded"],
         "flaky": len(repeated),
-        "rounds": options.rounds,
+        "rounds": len(rounds),
         "date": datetime.date.today().isoformat(),
-        "note": f"{options.jobs} classes at a time, {seconds / options.rounds / 60:.0f} min a round",
-        "seconds": seconds,
         "repeated": sorted(repeated),
         "classes": classes,
     }
-    # a part of a suite is no result for the table
-    file = ROOT / "target" / ("results" if whole else "suites") / f"{suite.name}-{STORES[suite.store]}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n")
-    skipped = {f"{name}#{test}" for results in rounds for name, outcome in results.items() for test in outcome.skipped}
-    print(f"--- {seconds} s; skipped by the tests themselves: {len(skipped)}, excluded: {total['excluded']}, see {file}")
-    return total["passed"], total["failed"]
 
 
 def main():
