@@ -7,22 +7,26 @@ install := tests/tools/install.sh
 
 # where `make run` listens
 LISTEN ?= 127.0.0.1:2181
-# flags for cargo test, such as FLAGS="--test store_contract"
+# flags for cargo test, such as FLAGS="--test store_contract", for flink and for bench
 FLAGS ?=
 # where the servers of clients and suites keep everything: embedded, etcd, or zookeeper for ZooKeeper itself
 STORE ?= embedded
 # one of the clients: c, kazoo, go, rust, node
 CLIENT ?=
+# of bench's workloads and shapes, those given (WORKLOADS=get,create SHAPES=1x1,64x1)
+WORKLOADS ?=
+SHAPES ?=
 # anything: let `make instructions` record what it counts
 ACCEPT ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
-# one of the suites, flink or curator; how many of its classes at a time; how often
+# one of the suites, flink or curator; how many of its classes at a time
 SUITE ?=
 JOBS ?= 4
-ROUNDS ?= 1
+# how often suites (1) and bench (3) run
+ROUNDS ?=
 
-.PHONY: help run release test reference tools flink clients fuzz java suites suites-ci instructions results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference tools flink clients fuzz java suites suites-ci bench instructions results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -63,13 +67,19 @@ fuzz-%:
 java: release ## test java/zketcd-test, curator-test's TestingServer on zketcd, on both stores
 	java/test.sh
 
+bench: release ## compare with ZooKeeper: writes docs/BENCHMARKS.md, or prints what WORKLOADS and SHAPES say
+	$(install) etcd-3.6 zookeeper
+	python3 -m unittest discover -q -s benches
+	benches/bench.py --rounds $(or $(ROUNDS),3) $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(SHAPES),--shapes $(SHAPES)) \
+	  $(if $(WORKLOADS)$(SHAPES)$(FLAGS),,--page docs/BENCHMARKS.md) $(FLAGS)
+
 instructions: ## count what each kind of request costs, against benches/instructions.txt (ACCEPT=1: write it)
 	$(install) rust protoc valgrind
 	python3 -m unittest discover -q -s benches
 	benches/instructions.py $(if $(ACCEPT),--accept)
 
 suites: release ## run Flink's and Curator's own tests (STORE=embedded|etcd|zookeeper SUITE=flink|curator JOBS=4 ROUNDS=1)
-	tests/suites/run.sh $(if $(SUITE),--suite $(SUITE)) --store $(STORE) --jobs $(JOBS) --rounds $(ROUNDS)
+	tests/suites/run.sh $(if $(SUITE),--suite $(SUITE)) --store $(STORE) --jobs $(JOBS) --rounds $(or $(ROUNDS),1)
 
 suites-ci: release ## run what of that fits into CI: Flink's tests and a part of Curator's, on etcd
 	tests/suites/run.sh --part ci --store etcd --jobs 8
