@@ -3,12 +3,13 @@
 //! Requests that share a session, or a key that at least one of them writes, are one group: evaluated in order,
 //! their writes merged, sent as one sub-transaction. Groups succeed or fail independently.
 
-use hashbrown::{HashMap, HashSet};
 use std::cell::Cell;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
-use super::draft::{Asker, Draft, Effects, Overlay, Value, operation};
+use super::draft::{Asker, Draft, Effects, Overlay, State, Value, operation};
+use super::keys::{KeyId, Keys, Kind};
 use super::verdict::{Answer, Write, decide};
 use crate::store::{Change, Compare, KeyValue, Limits, MAX_PREFIX, Op, OpResult, Revision, Txn, TxnResult};
 use crate::tree::key;
@@ -58,16 +59,22 @@ pub struct LaneState {
 
 #[derive(Debug, Default)]
 struct Group {
-    compares: HashSet<Compare>,
-    writes: HashSet<Bytes>,
+    /// Each once, save where two groups that compared the same became one.
+    compares: Vec<(KeyId, State)>,
+    writes: Vec<KeyId>,
     past: Vec<Past>,
     fails: u32,
 }
 
+/// What the batch's requests do with a key.
 #[derive(Debug, Default)]
 struct KeyUse {
+    /// Whose value the batch will leave.
     writer: Option<usize>,
-    readers: Vec<usize>,
+    /// Who compared it, and with what, since the last write.
+    readers: Vec<(usize, State)>,
+    /// Whose answers will show its state, though their verdicts did not depend on it.
+    shown: Vec<usize>,
 }
 
 /// Collects requests into a batch.
@@ -81,9 +88,9 @@ pub struct Builder<'a> {
     /// Union-find: each slot's group, by the slot that leads it.
     leader: Vec<Cell<usize>>,
     groups: HashMap<usize, Group>,
-    uses: HashMap<Bytes, KeyUse>,
-    /// Keys whose state an answer will show though its verdict did not depend on them, by the slots of the answers.
-    shown: HashMap<Bytes, Vec<usize>>,
+    keys: Keys,
+    /// By the keys' numbers.
+    uses: Vec<KeyUse>,
     sessions: HashMap<i64, usize>,
     widest: usize,
     bytes: usize,
@@ -101,7 +108,7 @@ pub struct Batch {
     /// For each group a key whose event shows that it took effect; `None`: it writes nothing.
     pub witnesses: Vec<Option<Bytes>>,
     /// Every key that the batch writes.
-    pub keys: HashSet<Bytes>,
+    pub keys: Vec<Bytes>,
     pub txn: Txn,
 }
 
@@ -127,8 +134,8 @@ impl<'a> Builder<'a> {
             answers: Vec::new(),
             leader: Vec::new(),
             groups: HashMap::new(),
-            uses: HashMap::new(),
-            shown: HashMap::new(),
+            keys: Keys::default(),
+            uses: Vec::new(),
             sessions: HashMap::new(),
             widest: 0,
             bytes: 0,
@@ -166,18 +173,20 @@ impl<'a> Builder<'a> {
             Write::Sweep { .. } | Write::Sync => (None, &[][..]),
         };
         let asker = Asker { session: session.unwrap_or(0), ids, now: self.now };
-        let mut draft = Draft::new(self.replica, &self.overlay, asker, slot as u16);
+        let mut draft = Draft::new(self.replica, &self.overlay, &mut self.keys, asker, slot as u16);
         let mut answer = decide(&mut draft, write, Self::reap_limit(self.limits));
         let effects = if answer.is_error() { draft.abandon() } else { draft.finish() };
-        let keys = effects.compares.iter().map(|c| &c.key).chain(effects.values.iter().map(|(key, _)| key));
-        if keys.clone().any(busy) {
+        let compared = effects.compares.iter().map(|(key, _)| *key);
+        if compared.chain(effects.values.iter().map(|(key, _)| *key)).any(|key| busy(self.keys.get(key))) {
             return Offer::Busy;
         }
         if effects.defer {
             return Offer::Deferred;
         }
+        self.uses.resize_with(self.keys.count(), KeyUse::default);
         let joins = self.joins(session, &effects);
-        if let Some(reason) = self.lacks_room(&joins, &effects) {
+        let fresh = self.fresh(&joins, &effects);
+        if let Some(reason) = self.lacks_room(&joins, &fresh, &effects) {
             if self.is_empty() {
                 return Offer::TooLarge(reason);
             }
@@ -185,7 +194,7 @@ impl<'a> Builder<'a> {
             return Offer::Deferred;
         }
         self.settle_shown(slot, &effects, &mut answer);
-        self.take(slot, session, joins, effects, fails);
+        self.take(slot, session, joins, fresh, effects, fails);
         self.answers.push(answer);
         Offer::Taken
     }
@@ -201,7 +210,7 @@ impl<'a> Builder<'a> {
         let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
         let mut txns = Vec::with_capacity(leaders.len());
         let mut witnesses = Vec::with_capacity(leaders.len());
-        let mut keys = HashSet::new();
+        let mut keys = Vec::new();
         for leader in leaders {
             let Some(group) = self.groups.get(&leader) else { continue };
             let witness = self.witness(group);
@@ -210,7 +219,7 @@ impl<'a> Builder<'a> {
             }
             txns.push(Op::Txn(self.group_txn(group, lane, leader as u16, batch)));
             witnesses.push(witness);
-            keys.extend(group.writes.iter().cloned());
+            keys.extend(group.writes.iter().map(|key| self.keys.get(*key).clone()));
         }
         let mut then = vec![Op::Put { key: lane_key.clone(), value: record.encode(), lease: lane.lease }];
         then.extend(txns);
@@ -225,14 +234,15 @@ impl<'a> Builder<'a> {
     }
 
     fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64) -> Txn {
-        let mut compare: Vec<Compare> = group.compares.iter().cloned().collect();
-        compare.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        let mut writes: Vec<&Bytes> = group.writes.iter().collect();
-        writes.sort_unstable();
-        let values = writes.iter().filter_map(|key| self.overlay.values.get(*key).map(|(value, _)| (*key, value)));
+        let mut compares: Vec<&(KeyId, State)> = group.compares.iter().collect();
+        compares.sort_unstable();
+        compares.dedup();
+        let compare = compares.into_iter().map(|(key, state)| state.compare(self.keys.get(*key).clone())).collect();
+        let values = group.writes.iter().filter_map(|key| Some((self.keys.get(*key), &self.overlay.get(*key)?.0)));
         let then = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
-        let otherwise = if group.fails >= CLAIM_AFTER && !writes.is_empty() {
-            let value = ClaimRecord { keys: writes.into_iter().cloned().collect() }.encode();
+        let otherwise = if group.fails >= CLAIM_AFTER && !group.writes.is_empty() {
+            let value =
+                ClaimRecord { keys: group.writes.iter().map(|key| self.keys.get(*key).clone()).collect() }.encode();
             vec![Op::Put { key: key::claim(lane.server, lane.lane, leader), value, lease: lane.lease }]
         } else {
             Vec::new()
@@ -243,13 +253,17 @@ impl<'a> Builder<'a> {
     /// A key that the group's transaction changes for certain: one that it puts, or one that it deletes and has
     /// compared to be there.
     fn witness(&self, group: &Group) -> Option<Bytes> {
-        let put = group.writes.iter().find(|key| {
-            self.overlay.values.get(*key).is_some_and(|(value, _)| {
+        let is_put = |key: &&KeyId| {
+            self.overlay.get(**key).is_some_and(|(value, _)| {
                 !matches!(value, Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None))
             })
-        });
-        let compared = |key: &&Bytes| matches!(key::parse(key), key::Parsed::Session(_) | key::Parsed::Node(_));
-        put.or_else(|| group.writes.iter().filter(compared).find(|key| self.replica.has(key))).cloned()
+        };
+        let is_deleted = |key: &&KeyId| {
+            let key = self.keys.get(**key);
+            matches!(key::parse(key), key::Parsed::Session(_) | key::Parsed::Node(_)) && self.replica.has(key)
+        };
+        let witness = group.writes.iter().find(is_put).or_else(|| group.writes.iter().find(is_deleted));
+        witness.map(|key| self.keys.get(*key).clone())
     }
 
     fn find(&self, mut slot: usize) -> usize {
@@ -262,39 +276,55 @@ impl<'a> Builder<'a> {
         slot
     }
 
-    /// The groups that the request ties together.
-    fn joins(&self, session: Option<i64>, effects: &Effects) -> HashSet<usize> {
-        let mut joins = HashSet::new();
-        let mut join = |slot: &usize| {
-            joins.insert(self.find(*slot));
+    /// The groups that the request ties together, by their leaders, each once.
+    fn joins(&self, session: Option<i64>, effects: &Effects) -> Vec<usize> {
+        let mut joins = Vec::new();
+        let mut join = |slot: usize| {
+            let leader = self.find(slot);
+            if joins.last() != Some(&leader) {
+                joins.push(leader);
+            }
         };
         if let Some(slot) = session.and_then(|session| self.sessions.get(&session)) {
-            join(slot);
+            join(*slot);
         }
         for key in &effects.touched {
-            if let Some((_, slot)) = self.overlay.values.get(key) {
-                join(slot);
+            if let Some((_, slot)) = self.overlay.get(*key) {
+                join(*slot);
             }
         }
         for (key, _) in &effects.values {
-            if let Some(used) = self.uses.get(key) {
-                used.readers.iter().chain(&used.writer).for_each(&mut join);
-            }
-            self.shown.get(key).into_iter().flatten().for_each(&mut join);
+            let used = &self.uses[key.index()];
+            used.readers.iter().for_each(|(slot, _)| join(*slot));
+            used.writer.iter().chain(&used.shown).for_each(|slot| join(*slot));
         }
-        for compare in &effects.compares {
-            if let Some(slot) = self.uses.get(&compare.key).and_then(|used| used.writer.as_ref()) {
-                join(slot);
-            }
+        for (key, _) in &effects.compares {
+            self.uses[key.index()].writer.into_iter().for_each(&mut join);
         }
+        joins.sort_unstable();
+        joins.dedup();
         joins
     }
 
-    fn lacks_room(&self, joins: &HashSet<usize>, effects: &Effects) -> Option<String> {
+    /// The compares that the groups it joins do not have yet, each once.
+    fn fresh(&self, joins: &[usize], effects: &Effects) -> Vec<(KeyId, State)> {
+        let mut fresh: Vec<(KeyId, State)> = Vec::with_capacity(effects.compares.len());
+        for (key, state) in &effects.compares {
+            let readers = &self.uses[key.index()].readers;
+            let is_there = |(slot, other): &(usize, State)| other == state && joins.contains(&self.find(*slot));
+            if (joins.is_empty() || !readers.iter().any(is_there)) && !fresh.iter().any(|one| *one == (*key, *state)) {
+                fresh.push((*key, *state));
+            }
+        }
+        fresh
+    }
+
+    fn lacks_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> Option<String> {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
             joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));
-        let inner = (compares + effects.compares.len()).max(writes + effects.values.len());
+        let written = effects.values.iter().filter(|(key, _)| self.uses[key.index()].writer.is_none()).count();
+        let inner = (compares + fresh.len()).max(writes + written);
         let groups = self.groups.len() - joins.len() + 1;
         let ops = 1 + groups + inner.max(self.widest);
         if ops > self.limits.txn_ops {
@@ -303,7 +333,7 @@ impl<'a> Builder<'a> {
                 self.limits.txn_ops
             ));
         }
-        let bytes = self.bytes + size(effects);
+        let bytes = self.bytes + self.size(effects);
         let limit = self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0;
         if bytes > limit {
             return Some(format!(
@@ -318,23 +348,47 @@ impl<'a> Builder<'a> {
     /// answer's group.
     fn settle_shown(&mut self, slot: usize, effects: &Effects, answer: &mut Answer) {
         for (key, _) in &effects.values {
-            for earlier in self.shown.remove(key).unwrap_or_default() {
-                if let Some(answer) = self.answers.get_mut(earlier) {
-                    answer.stats().for_each(|stat| stat.settle(key));
+            let earlier = std::mem::take(&mut self.uses[key.index()].shown);
+            if earlier.is_empty() {
+                continue;
+            }
+            let Some((kind, path)) = Kind::of(self.keys.get(*key)) else { continue };
+            for answer in earlier {
+                if let Some(answer) = self.answers.get_mut(answer) {
+                    answer.stats().filter(|stat| stat.path == path).for_each(|stat| stat.settle(kind));
                 }
             }
-            answer.stats().for_each(|stat| stat.settle(key));
         }
-        for key in answer.stats().flat_map(|stat| stat.open_keys()) {
-            self.shown.entry(key).or_default().push(slot);
+        for stat in answer.stats() {
+            let open: Vec<Kind> = stat.open().collect();
+            for kind in open {
+                let key = self.keys.of(kind, &stat.path);
+                self.uses.resize_with(self.keys.count(), KeyUse::default);
+                if effects.values.iter().any(|(written, _)| *written == key) {
+                    stat.settle(kind);
+                } else {
+                    self.uses[key.index()].shown.push(slot);
+                }
+            }
         }
     }
 
-    fn take(&mut self, slot: usize, session: Option<i64>, joins: HashSet<usize>, effects: Effects, fails: u32) {
-        self.bytes += size(&effects);
-        let mut group = Group { fails, past: effects.past, ..Group::default() };
-        group.compares.extend(effects.compares.iter().cloned());
-        group.writes.extend(effects.values.iter().map(|(key, _)| key.clone()));
+    fn take(
+        &mut self,
+        slot: usize,
+        session: Option<i64>,
+        joins: Vec<usize>,
+        fresh: Vec<(KeyId, State)>,
+        effects: Effects,
+        fails: u32,
+    ) {
+        self.bytes += self.size(&effects);
+        let written = effects.values.iter().map(|(key, _)| *key);
+        let written = written.filter(|key| self.uses[key.index()].writer.is_none()).collect();
+        for (key, state) in &fresh {
+            self.uses[key.index()].readers.push((slot, *state));
+        }
+        let mut group = Group { compares: fresh, writes: written, past: effects.past, fails };
         self.leader.push(Cell::new(slot));
         for leader in joins {
             if let Some(other) = self.groups.remove(&leader) {
@@ -347,17 +401,21 @@ impl<'a> Builder<'a> {
         if let Some(session) = session {
             self.sessions.insert(session, slot);
         }
-        for compare in effects.compares {
-            let readers = &mut self.uses.entry(compare.key).or_default().readers;
-            if readers.last() != Some(&slot) {
-                readers.push(slot);
-            }
-        }
         for (key, value) in effects.values {
+            let used = &mut self.uses[key.index()];
+            used.writer = Some(slot);
             // Whoever read it is of the writer's group now.
-            *self.uses.entry(key.clone()).or_default() = KeyUse { writer: Some(slot), readers: Vec::new() };
-            self.overlay.values.insert(key, (value, slot));
+            used.readers.clear();
+            self.overlay.put(key, value, slot);
         }
+    }
+
+    fn size(&self, effects: &Effects) -> usize {
+        let length = |key: &KeyId| self.keys.get(*key).len();
+        let compares: usize = effects.compares.iter().map(|(key, _)| length(key) + OVERHEAD).sum();
+        let values: usize = effects.values.iter().map(|(key, value)| length(key) + value_size(value) + OVERHEAD).sum();
+        let past: usize = effects.past.iter().map(|past| past.path.len() + OVERHEAD).sum();
+        compares + values + past
     }
 }
 
@@ -423,13 +481,6 @@ fn merge(one: Group, other: Group) -> Group {
     into.past.extend(other.past);
     into.fails = into.fails.max(other.fails);
     into
-}
-
-fn size(effects: &Effects) -> usize {
-    let compares: usize = effects.compares.iter().map(|compare| compare.key.len() + OVERHEAD).sum();
-    let values: usize = effects.values.iter().map(|(key, value)| key.len() + value_size(value) + OVERHEAD).sum();
-    let past: usize = effects.past.iter().map(|past| past.path.len() + OVERHEAD).sum();
-    compares + values + past
 }
 
 fn value_size(value: &Value) -> usize {

@@ -4,12 +4,12 @@
 //! from the replica becomes a compare; what is read from the batch ties the request to the group that wrote it.
 
 use std::collections::BTreeSet;
-
-use hashbrown::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
+use super::keys::{KeyId, Keys, Kind};
 use crate::jute::{Acl, ErrorCode, Id, Perms, Stat};
 use crate::store::{Compare, Op};
 use crate::tree::acl;
@@ -78,6 +78,22 @@ pub struct ChildView {
     pub pzxid: i64,
 }
 
+/// What a verdict read of a key, and what it is to be when it is committed; 0: absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    CreateRevision(i64),
+    ModRevision(i64),
+}
+
+impl State {
+    pub fn compare(self, key: Bytes) -> Compare {
+        match self {
+            State::CreateRevision(revision) => Compare::create_revision(key, revision),
+            State::ModRevision(revision) => Compare::mod_revision(key, revision),
+        }
+    }
+}
+
 /// How much of a node a verdict depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -101,21 +117,18 @@ pub struct DraftStat {
 }
 
 impl DraftStat {
-    /// The keys that are looked up when the answer is released.
-    pub fn open_keys(&self) -> Vec<Bytes> {
-        let node = (!self.node_known).then(|| key::node(&self.path));
-        let children = (!self.children_known).then(|| key::children(&self.path));
-        let acl = (!self.acl_known).then(|| key::acl(&self.path));
-        node.into_iter().chain(children).chain(acl).collect()
+    /// The records that are looked up when the answer is released.
+    pub fn open(&self) -> impl Iterator<Item = Kind> {
+        let open = [(self.node_known, Kind::Node), (self.children_known, Kind::Children), (self.acl_known, Kind::Acl)];
+        open.into_iter().filter_map(|(known, kind)| (!known).then_some(kind))
     }
 
-    /// What it says of that key now is what the answer shows.
-    pub fn settle(&mut self, written: &Bytes) {
-        match key::parse(written) {
-            key::Parsed::Node(path) if path == self.path => self.node_known = true,
-            key::Parsed::Children(path) if path == self.path => self.children_known = true,
-            key::Parsed::Acl(path) if path == self.path => self.acl_known = true,
-            _ => {}
+    /// What it says of that record now is what the answer shows.
+    pub fn settle(&mut self, kind: Kind) {
+        match kind {
+            Kind::Node => self.node_known = true,
+            Kind::Children => self.children_known = true,
+            Kind::Acl => self.acl_known = true,
         }
     }
 }
@@ -132,42 +145,103 @@ pub struct Asker<'a> {
 /// Values written by the batch so far, each with the request that wrote it last.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    pub values: HashMap<Bytes, (Value, usize)>,
+    /// By the keys' numbers.
+    values: Vec<Option<(Value, usize)>>,
+}
+
+impl Overlay {
+    pub fn get(&self, key: KeyId) -> Option<&(Value, usize)> {
+        self.values.get(key.index())?.as_ref()
+    }
+
+    pub fn put(&mut self, key: KeyId, value: Value, slot: usize) {
+        if self.values.len() <= key.index() {
+            self.values.resize_with(key.index() + 1, || None);
+        }
+        self.values[key.index()] = Some((value, slot));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (KeyId, &Value)> {
+        let values = self.values.iter().enumerate();
+        values.filter_map(|(at, value)| value.as_ref().map(|(value, _)| (KeyId::at(at), value)))
+    }
+}
+
+/// Values that the request itself wrote.
+#[derive(Debug, Default)]
+struct Own {
+    values: Vec<(KeyId, Value)>,
+    /// Where each key is, once there are more than [`Own::FEW`].
+    places: HashMap<KeyId, usize>,
+}
+
+impl Own {
+    /// So many are found by looking at each; most requests write two keys.
+    const FEW: usize = 16;
+
+    fn place(&self, key: KeyId) -> Option<usize> {
+        if self.values.len() <= Self::FEW {
+            return self.values.iter().position(|(one, _)| *one == key);
+        }
+        self.places.get(&key).copied()
+    }
+
+    fn get(&self, key: KeyId) -> Option<&Value> {
+        self.place(key).map(|at| &self.values[at].1)
+    }
+
+    fn put(&mut self, key: KeyId, value: Value) {
+        if let Some(at) = self.place(key) {
+            self.values[at].1 = value;
+            return;
+        }
+        self.values.push((key, value));
+        match self.values.len() {
+            0..=Self::FEW => {}
+            n if n == Self::FEW + 1 => {
+                self.places = self.values.iter().enumerate().map(|(at, (key, _))| (*key, at)).collect();
+            }
+            n => {
+                self.places.insert(key, n - 1);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 pub struct Draft<'a> {
     replica: &'a Replica,
     overlay: &'a Overlay,
+    keys: &'a mut Keys,
     pub asker: Asker<'a>,
     pub place: Place,
-    own: HashMap<Bytes, Value>,
+    own: Own,
     pub effects: Effects,
 }
 
 /// What a finished draft leaves.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// What was read from the replica.
-    pub compares: Vec<Compare>,
+    /// What was read from the replica: each key is to be as said.
+    pub compares: Vec<(KeyId, State)>,
     /// Keys read from the batch's earlier requests.
-    pub touched: Vec<Bytes>,
+    pub touched: Vec<KeyId>,
     pub past: Vec<Past>,
-    pub values: Vec<(Bytes, Value)>,
+    pub values: Vec<(KeyId, Value)>,
     /// A create and a delete of one path by different requests never share a batch; nor do two that touch its list,
     /// so that each event is judged by the list of its moment.
     pub defer: bool,
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(replica: &'a Replica, overlay: &'a Overlay, asker: Asker<'a>, slot: u16) -> Self {
+    pub fn new(replica: &'a Replica, overlay: &'a Overlay, keys: &'a mut Keys, asker: Asker<'a>, slot: u16) -> Self {
         let place = Place { slot, index: 0 };
-        Draft { replica, overlay, asker, place, own: HashMap::new(), effects: Effects::default() }
+        Draft { replica, overlay, keys, asker, place, own: Own::default(), effects: Effects::default() }
     }
 
     /// The effects of a request that succeeded.
     pub fn finish(mut self) -> Effects {
-        self.effects.values = self.own.drain().collect();
+        self.effects.values = self.own.values;
         self.effects
     }
 
@@ -183,13 +257,13 @@ impl<'a> Draft<'a> {
 
     /// The session lives, and is this connection's: its record is the one of the connection's own attach.
     pub fn session(&mut self, id: i64, attached: i64) -> Result<(), ErrorCode> {
-        let key = key::session(id);
-        if let Some(Value::Session(record)) = self.known(&key) {
+        let key = self.keys.session(id);
+        if let Some(Value::Session(record)) = self.known(key) {
             // Its end, or an attach elsewhere, earlier in this batch.
             return Err(if record.is_some() { ErrorCode::SessionMoved } else { ErrorCode::SessionExpired });
         }
         let found = self.replica.session(id).map(|session| session.mod_revision);
-        self.compare(Compare::mod_revision(key, found.unwrap_or(0)));
+        self.compare(key, State::ModRevision(found.unwrap_or(0)));
         match found {
             Some(revision) if revision == attached => Ok(()),
             Some(_) => Err(ErrorCode::SessionMoved),
@@ -199,33 +273,34 @@ impl<'a> Draft<'a> {
 
     /// The session's record and its revision; compared as it is.
     pub fn session_record(&mut self, id: i64) -> Option<(SessionRecord, i64)> {
-        let key = key::session(id);
-        if let Some(Value::Session(record)) = self.known(&key) {
+        let key = self.keys.session(id);
+        if let Some(Value::Session(record)) = self.known(key) {
             return record.map(|record| (record, 0));
         }
         let found = self.replica.session(id).map(|session| (session.record, session.mod_revision));
-        self.compare(Compare::mod_revision(key, found.map_or(0, |(_, revision)| revision)));
+        self.compare(key, State::ModRevision(found.map_or(0, |(_, revision)| revision)));
         found
     }
 
     pub fn put_session(&mut self, id: i64, record: Option<SessionRecord>) {
-        self.own.insert(key::session(id), Value::Session(record));
+        let key = self.keys.session(id);
+        self.own.put(key, Value::Session(record));
     }
 
     pub fn node(&mut self, path: &str, need: Need) -> Option<NodeView> {
-        let key = key::node(path);
-        if let Some(Value::Node(node)) = self.known(&key) {
-            return node.map(|node| node.view);
+        let key = self.keys.of(Kind::Node, path);
+        if let Some(Value::Node(node)) = self.known(key) {
+            return node.as_ref().map(|node| node.view);
         }
         let Some(node) = self.replica.node(path) else {
-            self.compare(Compare::create_revision(key, 0));
+            self.compare(key, State::CreateRevision(0));
             return None;
         };
-        let (create, modified) = (node.create_revision, node.mod_revision);
-        self.compare(match need {
-            Need::Existence => Compare::create_revision(key, create),
-            Need::Whole => Compare::mod_revision(key, modified),
-        });
+        let state = match need {
+            Need::Existence => State::CreateRevision(node.create_revision),
+            Need::Whole => State::ModRevision(node.mod_revision),
+        };
+        self.compare(key, state);
         Some(NodeView {
             czxid: node.czxid,
             mzxid: node.mzxid,
@@ -240,20 +315,20 @@ impl<'a> Draft<'a> {
     /// Whether a node is there whose parent's children the verdict has read: their record is put with every child that
     /// comes or goes, so the compare of it stands for this one too.
     pub fn has_child(&mut self, path: &str) -> bool {
-        match self.known(&key::node(path)) {
+        let key = self.keys.of(Kind::Node, path);
+        match self.known(key) {
             Some(value) => !matches!(value, Value::Node(None)),
             None => self.replica.node(path).is_some(),
         }
     }
 
     pub fn children(&mut self, path: &str) -> ChildView {
-        let key = key::children(path);
-        if let Some(Value::Children(children)) = self.known(&key) {
+        let key = self.keys.of(Kind::Children, path);
+        if let Some(Value::Children(children)) = self.known(key) {
             return children.map(|children| children.view).unwrap_or_default();
         }
-        let view = self.base_children(path);
-        let revision = self.replica.node(path).map_or(0, |node| node.children_revision());
-        self.compare(Compare::mod_revision(key, revision));
+        let (view, revision) = self.base_children(path);
+        self.compare(key, State::ModRevision(revision));
         view
     }
 
@@ -266,26 +341,26 @@ impl<'a> Draft<'a> {
 
     /// The node's list (`None`: open) and its version.
     pub fn acl(&mut self, path: &str) -> (Option<Arc<[Acl]>>, i32) {
-        let key = key::acl(path);
-        if let Some(Value::Acl(acl)) = self.known(&key) {
-            return acl.map_or((None, 0), |acl| (Some(acl.list), acl.aversion));
+        let key = self.keys.of(Kind::Acl, path);
+        if let Some(Value::Acl(acl)) = self.known(key) {
+            return acl.as_ref().map_or((None, 0), |acl| (Some(acl.list.clone()), acl.aversion));
         }
         let node = self.replica.node(path);
-        self.compare(Compare::mod_revision(key, node.map_or(0, |node| node.acl_revision())));
+        self.compare(key, State::ModRevision(node.map_or(0, |node| node.acl_revision())));
         node.map_or((None, 0), |node| (node.acl().cloned(), node.aversion()))
     }
 
     pub fn put_acl(&mut self, path: &str, list: Arc<[Acl]>, aversion: i32) {
-        let key = key::acl(path);
-        self.defer_behind_list(&key);
         let draft = AclDraft { list, aversion, place: self.place };
-        self.own.insert(key, Value::Acl(Some(draft)));
+        self.put_list(path, Some(draft));
     }
 
-    fn defer_behind_list(&mut self, key: &Bytes) {
-        if matches!(self.overlay.values.get(key), Some((Value::Acl(Some(_)), _))) {
+    fn put_list(&mut self, path: &str, list: Option<AclDraft>) {
+        let key = self.keys.of(Kind::Acl, path);
+        if matches!(self.overlay.get(key), Some((Value::Acl(Some(_)), _))) {
             self.effects.defer = true;
         }
+        self.own.put(key, Value::Acl(list));
     }
 
     /// A new node under `parent`, whose children the verdict has read. `list` `None`: open.
@@ -298,10 +373,10 @@ impl<'a> Draft<'a> {
         list: Option<Arc<[Acl]>>,
     ) -> NodeView {
         let zxid = pending_zxid(self.place.slot);
-        let key = key::node(path);
+        let key = self.keys.of(Kind::Node, path);
         // The incarnation before, deleted by this very request: etcd's create_revision will not tell them apart.
-        let again = matches!(self.own.get(&key), Some(Value::Node(None)));
-        if matches!(self.overlay.values.get(&key), Some((Value::Node(None), _))) {
+        let again = matches!(self.own.get(key), Some(Value::Node(None)));
+        if matches!(self.overlay.get(key), Some((Value::Node(None), _))) {
             self.effects.defer = true;
         }
         let view = NodeView {
@@ -315,16 +390,14 @@ impl<'a> Draft<'a> {
         };
         let (place, kind) = (self.place, ChangeKind::Created);
         let draft = NodeDraft { view, born: Born::Here(place), place, kind, data };
-        self.own.insert(key, Value::Node(Some(draft)));
+        self.own.put(key, Value::Node(Some(draft)));
         if again {
             let view = ChildView { pzxid: zxid, ..ChildView::default() };
-            self.own.insert(key::children(path), Value::Children(Some(ChildDraft { view, place })));
+            self.put(Kind::Children, path, Value::Children(Some(ChildDraft { view, place })));
         }
         match list {
             Some(list) => self.put_acl(path, list, 0),
-            None if again => {
-                self.own.insert(key::acl(path), Value::Acl(None));
-            }
+            None if again => self.put(Kind::Acl, path, Value::Acl(None)),
             None => {}
         }
         let (parent, children) = parent;
@@ -334,15 +407,11 @@ impl<'a> Draft<'a> {
 
     /// Overwrites the data of a node that the verdict has read whole.
     pub fn set_node(&mut self, path: &str, old: NodeView, version: i32, data: Option<Bytes>) {
-        let key = key::node(path);
-        let earlier = match self.known(&key) {
-            Some(Value::Node(Some(earlier))) => Some(earlier),
-            _ => None,
-        };
-        let born = match &earlier {
-            Some(earlier) => {
-                self.pass(path, earlier.place, earlier.kind);
-                earlier.born
+        let key = self.keys.of(Kind::Node, path);
+        let born = match self.earlier(key) {
+            Some((place, kind, born)) => {
+                self.pass(path, place, kind);
+                born
             }
             None => Born::At(old.czxid),
         };
@@ -354,24 +423,22 @@ impl<'a> Draft<'a> {
             ..old
         };
         let draft = NodeDraft { view, born, place: self.place, kind: ChangeKind::DataChanged, data };
-        self.own.insert(key, Value::Node(Some(draft)));
+        self.own.put(key, Value::Node(Some(draft)));
     }
 
     /// Deletes a node that the verdict has read whole, from a parent whose children it has read.
     pub fn delete_node(&mut self, path: &str, parent: (&str, ChildView)) {
-        let key = key::node(path);
-        if let Some(Value::Node(Some(earlier))) = self.known(&key) {
-            if matches!(earlier.born, Born::Here(place) if place.slot != self.place.slot) {
+        let key = self.keys.of(Kind::Node, path);
+        if let Some((place, kind, born)) = self.earlier(key) {
+            if matches!(born, Born::Here(place) if place.slot != self.place.slot) {
                 self.effects.defer = true;
             }
-            self.pass(path, earlier.place, earlier.kind);
+            self.pass(path, place, kind);
         }
         self.pass(path, self.place, ChangeKind::Deleted);
-        self.own.insert(key, Value::Node(None));
-        self.own.insert(key::children(path), Value::Children(None));
-        let list = key::acl(path);
-        self.defer_behind_list(&list);
-        self.own.insert(list, Value::Acl(None));
+        self.own.put(key, Value::Node(None));
+        self.put(Kind::Children, path, Value::Children(None));
+        self.put_list(path, None);
         let (parent, children) = parent;
         self.put_children(parent, children.created, children.count - 1);
     }
@@ -379,8 +446,8 @@ impl<'a> Draft<'a> {
     /// Paths of the session's ephemerals, the batch's included.
     pub fn ephemerals(&self, session: i64) -> BTreeSet<String> {
         let mut paths: BTreeSet<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
-        for (key, (value, _)) in &self.overlay.values {
-            let key::Parsed::Node(path) = key::parse(key) else { continue };
+        for (key, value) in self.overlay.iter() {
+            let key::Parsed::Node(path) = key::parse(self.keys.get(key)) else { continue };
             match value {
                 Value::Node(Some(node)) if node.view.owner == session => paths.insert(path.to_owned()),
                 Value::Node(_) => paths.remove(path),
@@ -392,18 +459,22 @@ impl<'a> Draft<'a> {
 
     /// The node's `Stat`, for the answer: reads that are no part of the verdict.
     pub fn stat(&mut self, path: &str, view: NodeView) -> DraftStat {
-        let node_known = self.own.contains_key(&key::node(path)) || self.overlay.values.contains_key(&key::node(path));
-        let children = match self.known(&key::children(path)) {
+        let key = self.keys.of(Kind::Node, path);
+        let own = self.own.get(key);
+        let node_known = own.is_some() || self.overlay.get(key).is_some();
+        // Nothing is known of its children and its ACL but what this very request wrote.
+        let new = matches!(own, Some(Value::Node(Some(node))) if node.born == Born::Here(node.place));
+        let key = self.keys.of(Kind::Children, path);
+        let children = match self.known(key) {
             Some(Value::Children(children)) => Some(children.map(|children| children.view).unwrap_or_default()),
-            _ => None,
+            _ => new.then(ChildView::default),
         };
-        let aversion = match self.known(&key::acl(path)) {
-            Some(Value::Acl(acl)) => Some(acl.map_or(0, |acl| acl.aversion)),
-            _ => None,
+        let key = self.keys.of(Kind::Acl, path);
+        let aversion = match self.known(key) {
+            Some(Value::Acl(acl)) => Some(acl.as_ref().map_or(0, |acl| acl.aversion)),
+            _ => new.then_some(0),
         };
-        let new = matches!(self.own.get(&key::node(path)), Some(Value::Node(Some(node))) if node.born == Born::Here(node.place));
-        let shown = children.unwrap_or_else(|| if new { ChildView::default() } else { self.base_children(path) });
-        let base_aversion = || self.replica.node(path).map_or(0, |node| node.aversion());
+        let shown = children.unwrap_or_else(|| self.base_children(path).0);
         let stat = Stat {
             czxid: view.czxid,
             mzxid: view.mzxid,
@@ -411,7 +482,7 @@ impl<'a> Draft<'a> {
             mtime: view.mtime,
             version: view.version,
             cversion: cversion(shown.created, shown.count),
-            aversion: aversion.unwrap_or_else(|| if new { 0 } else { base_aversion() }),
+            aversion: aversion.unwrap_or_else(|| self.replica.node(path).map_or(0, |node| node.aversion())),
             ephemeral_owner: crate::tree::path::shown_owner(view.owner),
             data_length: view.data_length as i32,
             num_children: shown.count,
@@ -421,36 +492,50 @@ impl<'a> Draft<'a> {
             path: path.to_owned(),
             stat,
             node_known,
-            children_known: new || children.is_some(),
-            acl_known: new || aversion.is_some(),
+            children_known: children.is_some(),
+            acl_known: aversion.is_some(),
         }
     }
 
     fn put_children(&mut self, path: &str, created: i32, count: i32) {
         let view = ChildView { created, count, pzxid: pending_zxid(self.place.slot) };
-        self.own.insert(key::children(path), Value::Children(Some(ChildDraft { view, place: self.place })));
+        let place = self.place;
+        self.put(Kind::Children, path, Value::Children(Some(ChildDraft { view, place })));
     }
 
-    fn base_children(&self, path: &str) -> ChildView {
-        self.replica.node(path).map_or_else(ChildView::default, |node| ChildView {
-            created: node.created(),
-            count: node.child_count() as i32,
-            pzxid: node.pzxid(),
+    fn put(&mut self, kind: Kind, path: &str, value: Value) {
+        let key = self.keys.of(kind, path);
+        self.own.put(key, value);
+    }
+
+    /// What the replica knows of the node's children, and their record's revision.
+    fn base_children(&self, path: &str) -> (ChildView, i64) {
+        self.replica.node(path).map_or_else(Default::default, |node| {
+            let view = ChildView { created: node.created(), count: node.child_count() as i32, pzxid: node.pzxid() };
+            (view, node.children_revision())
         })
     }
 
-    /// A value of this request or of an earlier one of the batch.
-    fn known(&mut self, key: &Bytes) -> Option<Value> {
-        if let Some(value) = self.own.get(key) {
-            return Some(value.clone());
+    /// The change that this request, or an earlier one of the batch, left at a node that is there.
+    fn earlier(&mut self, key: KeyId) -> Option<(Place, ChangeKind, Born)> {
+        match self.known(key) {
+            Some(Value::Node(Some(node))) => Some((node.place, node.kind, node.born)),
+            _ => None,
         }
-        let (value, _) = self.overlay.values.get(key)?;
-        self.effects.touched.push(key.clone());
-        Some(value.clone())
     }
 
-    fn compare(&mut self, compare: Compare) {
-        self.effects.compares.push(compare);
+    /// A value of this request or of an earlier one of the batch.
+    fn known(&mut self, key: KeyId) -> Option<&Value> {
+        if let Some(at) = self.own.place(key) {
+            return Some(&self.own.values[at].1);
+        }
+        let (value, _) = self.overlay.get(key)?;
+        self.effects.touched.push(key);
+        Some(value)
+    }
+
+    fn compare(&mut self, key: KeyId, state: State) {
+        self.effects.compares.push((key, state));
     }
 
     fn pass(&mut self, path: &str, place: Place, kind: ChangeKind) {

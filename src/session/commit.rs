@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashSet;
-
 use bytes::Bytes;
 
 use super::connection::{Pending, What};
@@ -291,7 +289,7 @@ impl Engine {
         self.tasks = std::mem::take(&mut self.blocked_tasks);
     }
 
-    pub(super) fn release_keys(&mut self, keys: &HashSet<Bytes>) {
+    pub(super) fn release_keys(&mut self, keys: &[Bytes]) {
         self.recall();
         for key in keys {
             if let Some(count) = self.busy.get_mut(key) {

@@ -18,7 +18,16 @@ pub fn acl(path: &str) -> Bytes {
 }
 
 pub fn session(id: i64) -> Bytes {
-    Bytes::from(format!("s{id:016x}"))
+    Bytes::copy_from_slice(&session_text(id))
+}
+
+/// The bytes of a session's key: `s`, and the id in hexadecimal.
+pub fn session_text(id: i64) -> [u8; 17] {
+    let mut text = [b's'; 17];
+    for (at, digit) in text.iter_mut().skip(1).enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (60 - 4 * at)) as usize & 0xf];
+    }
+    text
 }
 
 pub fn lane(server: u64, lane: usize) -> Bytes {
@@ -88,7 +97,10 @@ mod tests {
         assert_eq!(parse(&node("/a")), Parsed::Node("/a"));
         assert_eq!(parse(&children("/")), Parsed::Children("/"));
         assert_eq!(parse(&acl("/a/b")), Parsed::Acl("/a/b"));
-        assert_eq!(parse(&session(0x1f)), Parsed::Session(0x1f));
+        for id in [0x1f, 0x123_4567_89ab_cdef, i64::MAX] {
+            assert_eq!(parse(&session(id)), Parsed::Session(id));
+            assert_eq!(session(id), format!("s{id:016x}"));
+        }
         assert_eq!(parse(&lane(9, 3)), Parsed::Lane { server: 9, lane: 3 });
         assert_eq!(parse(&claim(9, 3, 1)), Parsed::Claim { server: 9 });
         assert_eq!(parse(META), Parsed::Meta);
