@@ -69,7 +69,7 @@ pub struct Etcd {
 
 struct Running {
     child: Child,
-    /// Kills etcd where this process ends without a drop; its stdin is our life sign.
+    /// Kills etcd where this process ends without a drop, and removes its data; its stdin is our life sign.
     guard: Child,
 }
 
@@ -169,7 +169,8 @@ impl Etcd {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("etcd starts");
         let guard = Command::new("sh")
-            .args(["-c", "read -r _; kill -9 \"$0\"", &child.id().to_string()])
+            .args(["-c", "read -r _; kill -9 \"$0\"; rm -rf \"$1\"", &child.id().to_string()])
+            .arg(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

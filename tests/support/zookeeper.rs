@@ -25,7 +25,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub struct ZooKeeper {
     address: SocketAddr,
     _dir: TempDir,
-    /// Kills ZooKeeper when its stdin, our life sign, closes.
+    /// Kills ZooKeeper and removes its data when its stdin, our life sign, closes.
     guard: Child,
 }
 
@@ -38,7 +38,7 @@ impl ZooKeeper {
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/zookeeper/run.sh");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
         let guard = Command::new("bash")
-            .args(["-c", "\"$@\" & read -r _; kill -9 $!", "guard"])
+            .args(["-c", "\"$@\" & read -r _; kill -9 $!; wait; rm -rf \"${3%/*}\"", "guard"])
             .arg(run)
             .arg(port.to_string())
             .arg(dir.path().join("data"))
