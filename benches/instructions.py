@@ -23,8 +23,8 @@ KINDS = (
 HEAD = """\
 # Instructions for each request, as callgrind counts them (`make instructions`): decoding, the engine, the store in
 # memory, the answer; batches of 60 from 60 connections, 100 bytes of data. No sockets, no tasks, no kernel.
-# They depend on the compiler and on the C library's allocator, little on the machine: figures of another rustc may all
-# differ by some per cent. A kind that grows by more than 10 % fails the check; `make instructions ACCEPT=1` records
+# They depend on the compiler and on the allocator (the server's), little on the machine: figures of another rustc may
+# all differ by some per cent. A kind that grows by more than 10 % fails the check; `make instructions ACCEPT=1` records
 # what is measured now, to be committed with the change that is worth it. What shrank should be recorded too.
 """
 

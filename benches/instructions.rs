@@ -18,6 +18,10 @@ use zketcd::jute::client::encode_request;
 use zketcd::jute::{Acl, CreateMode, CreateRequest, Id, MultiOp, Perms, Request, next_frame, op};
 use zketcd::store::embedded::Embedded;
 
+/// The server's, as allocating is a good part of what a request costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Connections: so many requests are a batch.
 const CLIENTS: usize = 60;
 /// How many batches are counted.
