@@ -111,7 +111,7 @@ async fn identities_are_shown_by_who_am_i() {
     let digest = Id { scheme: "digest".into(), id: "user".into() };
     assert!(client.who_am_i().await.unwrap().contains(&digest));
     // A server without SASL has no token to answer with.
-    let sasl = Request::Sasl { token: Some(Bytes::new()) };
+    let sasl = Request::Sasl { token: Bytes::new() };
     assert_eq!(client.ok(sasl).await, Ok(Reply::Sasl(None)));
     assert_eq!(client.auth("unheard", b"of").await, Err(ErrorCode::AuthFailed.into()));
     client.closed().await.unwrap();

@@ -57,7 +57,7 @@ pub fn request(source: &mut Unstructured<'_>) -> Result<Request> {
         19 => Request::MultiRead(several(source, multi_read_op)?),
         20 => Request::Auth(AuthPacket { kind: 0, scheme: scheme(source)?, auth: data(source)? }),
         21 => Request::SetWatches(set_watches(source)?),
-        22 => Request::Sasl { token: data(source)? },
+        22 => Request::Sasl { token: data(source)?.unwrap_or_default() },
         23 => Request::GetEphemerals { prefix: path(source)? },
         24 => Request::GetAllChildrenNumber { path: path(source)? },
         25 => set_watches2(source)?,

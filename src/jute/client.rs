@@ -180,7 +180,8 @@ fn body(out: &mut BytesMut, request: &Request) {
                 write::strings(out, paths);
             }
         }
-        Request::Sasl { token } => write::buffer(out, token.as_deref()),
+        Request::Sasl { token } => write::buffer(out, Some(token)),
+        Request::CreateSession => out.put_i32(0),
         Request::Ping | Request::WhoAmI | Request::CloseSession | Request::Unknown { .. } => {}
     }
 }

@@ -141,7 +141,11 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
             read::parse(packet, input)
         }
         op::SET_WATCHES => read::parse(set_watches.map(Request::SetWatches), input),
-        op::SASL => read::parse(data(frame).map(|token| Request::Sasl { token }), input),
+        op::SASL => match read::parse(data(frame), input)? {
+            // Java asks a null token for its length.
+            None => Err(Malformed::Null),
+            Some(token) => Ok(Request::Sasl { token }),
+        },
         op::GET_EPHEMERALS => read::parse(read::string_or_empty.map(|prefix| Request::GetEphemerals { prefix }), input),
         op::GET_ALL_CHILDREN_NUMBER => {
             read::parse(read::string.map(|path| Request::GetAllChildrenNumber { path }), input)
@@ -151,6 +155,7 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
             read::parse((read::string_or_empty, be_i32).map(|(path, mode)| Request::AddWatch { path, mode }), input)
         }
         op::WHO_AM_I => Ok(Request::WhoAmI),
+        op::CREATE_SESSION => read::parse(be_i32::<_, Malformed>.map(|_| Request::CreateSession), input),
         op::CLOSE_SESSION => Ok(Request::CloseSession),
         op => Ok(Request::Unknown { op }),
     }

@@ -43,6 +43,8 @@ pub mod op {
     pub const SET_WATCHES2: i32 = 105;
     pub const ADD_WATCH: i32 = 106;
     pub const WHO_AM_I: i32 = 107;
+    /// Stands for the connect request, which has no opcode on the wire.
+    pub const CREATE_SESSION: i32 = -10;
     pub const CLOSE_SESSION: i32 = -11;
 }
 
@@ -286,7 +288,7 @@ pub enum Request {
     Auth(AuthPacket),
     SetWatches(SetWatches),
     Sasl {
-        token: Option<Bytes>,
+        token: Bytes,
     },
     GetEphemerals {
         prefix: String,
@@ -301,6 +303,9 @@ pub enum Request {
         mode: i32,
     },
     WhoAmI,
+    /// No client sends it, but ZooKeeper takes it: the session's connect answer comes once more. The timeout that it
+    /// asks for is not kept: the next request sets the old one again there, too.
+    CreateSession,
     CloseSession,
     /// An opcode that ZooKeeper does not know, or takes from no client (check outside of a multi): Unimplemented, then the connection is closed
     /// (`UnimplementedRequestProcessor`). Its body has not been looked at.
@@ -338,6 +343,7 @@ impl Request {
             Request::SetWatches2(_) => op::SET_WATCHES2,
             Request::AddWatch { .. } => op::ADD_WATCH,
             Request::WhoAmI => op::WHO_AM_I,
+            Request::CreateSession => op::CREATE_SESSION,
             Request::CloseSession => op::CLOSE_SESSION,
             Request::Unknown { op } => *op,
         }

@@ -288,14 +288,15 @@ fn requests() -> impl Strategy<Value = Request> {
         (numbered(), option::of(bytes()))
             .prop_map(|((scheme, kind), auth)| { Request::Auth(AuthPacket { kind, scheme, auth }) }),
         set_watches().prop_map(Request::SetWatches),
-        option::of(bytes()).prop_map(|token| Request::Sasl { token }),
+        bytes().prop_map(|token| Request::Sasl { token }),
         any::<String>().prop_map(|prefix| Request::GetEphemerals { prefix }),
         any::<String>().prop_map(|path| Request::GetAllChildrenNumber { path }),
         set_watches2().prop_map(Request::SetWatches2),
         numbered().prop_map(|(path, mode)| Request::AddWatch { path, mode }),
         Just(Request::WhoAmI),
+        Just(Request::CreateSession),
         Just(Request::CloseSession),
-        prop::sample::select(&[0, -1, -10, 10, 108, i32::MAX]).prop_map(|op| Request::Unknown { op }),
+        prop::sample::select(&[0, -1, -12, 10, 108, i32::MAX]).prop_map(|op| Request::Unknown { op }),
     ]
 }
 

@@ -195,13 +195,10 @@ pub fn op_code(op: i32) -> &'static str {
         op::REMOVE_WATCHES => "REMW",
         op::WHO_AM_I => "HOMI",
         op::GET_EPHEMERALS => "GETE",
-        CREATE_SESSION => "SESS",
+        op::CREATE_SESSION => "SESS",
         _ => "NA",
     }
 }
-
-/// The connect request has no opcode on the wire; ZooKeeper's own number for it (`OpCode.createSession`).
-pub const CREATE_SESSION: i32 = -10;
 
 /// Every opcode with its name, as `Request.op2String` gives it.
 pub const OP_NAMES: [(i32, &str); 31] = [
@@ -235,7 +232,7 @@ pub const OP_NAMES: [(i32, &str); 31] = [
     (op::ADD_WATCH, "addWatch"),
     (op::WHO_AM_I, "whoAmI"),
     (op::CLOSE_SESSION, "closeSession"),
-    (CREATE_SESSION, "createSession"),
+    (op::CREATE_SESSION, "createSession"),
 ];
 
 /// The server's numbers of this moment: what `srvr`, `mntr` and `/metrics` show.

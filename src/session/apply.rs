@@ -318,13 +318,7 @@ impl Engine {
         let Some(conn) = self.connections.get_mut(&id) else { return };
         conn.session = session;
         conn.attached = Some(revision);
-        let response = ConnectResponse {
-            timeout: record.timeout,
-            session_id: session,
-            password: record.password,
-            read_only_byte: conn.read_only_byte,
-        };
-        conn.outbox.push(|out| response.encode(out));
+        conn.answer_connect(&record);
         conn.outbox.signal_room();
         tracing::info!(session = format_args!("{session:#x}"), peer = %conn.peer, timeout_ms, "session attached");
         self.advance(id);

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use super::engine::{ConnectionId, Engine, Now};
 use super::outbox::{CloseReason, Outbox};
-use crate::jute::{AuthPacket, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply, xid};
+use crate::jute::{
+    AuthPacket, ConnectResponse, ErrorCode, Id, Reply, ReplyHeader, Request, RequestHeader, encode_reply, xid,
+};
 use crate::metrics::RequestKind;
 use crate::server::stats::ConnectionStats;
 use crate::tree::acl;
+use crate::tree::record::SessionRecord;
 
 /// A decoded frame.
 #[derive(Debug)]
@@ -125,6 +128,17 @@ impl Connection {
             Some(_) if self.in_flight > 0 || self.closing.is_some() => self.write_since,
             Some(_) => self.queue.front().map(|pending| pending.received),
         }
+    }
+
+    /// The answer to the connect request: the session is attached.
+    pub fn answer_connect(&self, record: &SessionRecord) {
+        let response = ConnectResponse {
+            timeout: record.timeout,
+            session_id: self.session,
+            password: record.password,
+            read_only_byte: self.read_only_byte,
+        };
+        self.outbox.push(|out| response.encode(out));
     }
 
     pub fn reply(&self, header: ReplyHeader, reply: &Reply<'_>) {

@@ -15,7 +15,7 @@ use crate::tree::{acl, path, watches};
 /// `KeeperState.SyncConnected`: the only state that a server's events carry.
 pub(super) const SYNC_CONNECTED: i32 = 3;
 
-/// The zxid of an event whose change is not known any more (`WatchedEvent.NO_ZXID`).
+/// The zxid of an event whose change is not known any more (`WatchedEvent.NO_ZXID`), and of what has none.
 const UNKNOWN_ZXID: i64 = -1;
 
 impl Engine {
@@ -26,6 +26,11 @@ impl Engine {
         }
         let zxid = self.replica.last_zxid();
         match &pending.what {
+            What::Request(request) if **request == Request::CreateSession => {
+                let Some(conn) = self.connections.get(&id) else { return };
+                let Some(session) = self.replica.session(conn.session) else { return };
+                conn.answer_connect(&session.record);
+            }
             What::Request(request) => {
                 let (watches, replica) = (&mut self.watches, &self.replica);
                 let Some(conn) = self.connections.get(&id) else { return };
@@ -35,9 +40,15 @@ impl Engine {
                         conn.outbox.push(|out| crate::jute::encode_event(out, UNKNOWN_ZXID, &event));
                     });
                 }
+                let shown = match **request {
+                    // Answered before ZooKeeper's processors give it a zxid.
+                    Request::Unknown { .. } => UNKNOWN_ZXID,
+                    Request::Sasl { .. } => 0,
+                    _ => zxid,
+                };
                 match reader.answer(request, conn.session) {
-                    Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, zxid), &reply),
-                    Err(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty),
+                    Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply),
+                    Err(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
                 }
                 if let Request::Unknown { .. } = **request {
                     self.close(id, CloseReason::UnknownRequest);
