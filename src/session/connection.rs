@@ -169,6 +169,8 @@ impl Engine {
                     continue;
                 }
                 Incoming::Request(header, Request::Ping) if conn.attached.is_some() => {
+                    // Reads that came before are answered before.
+                    self.advance(id);
                     self.ping(id, header);
                     continue;
                 }
@@ -288,7 +290,7 @@ impl Engine {
         safe
     }
 
-    /// Pings overtake waiting requests: clients know them by their xid.
+    /// Pings overtake writes that wait for the store, and what waits for them: clients know them by their xid.
     fn ping(&mut self, id: ConnectionId, header: RequestHeader) {
         if !self.is_safe(id) {
             return;
