@@ -48,11 +48,10 @@ macro_rules! each_site {
 
         #[cfg(feature = "zookeeper")]
         mod zookeeper {
-            use crate::support::Site;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $all() {
-                    super::$all(Site::zookeeper()).await;
+                    super::$all(crate::support::Site::zookeeper()).await;
                 }
             )*
         }

@@ -19,12 +19,15 @@ use tempfile::TempDir;
 /// How long a JVM may take to start on a machine that is busy with other tests, its jars' download included.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
+/// How long one answer may take: whoever else has the port may never answer.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
 /// How often a starting server is asked.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 pub struct ZooKeeper {
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
     /// Kills ZooKeeper and removes its data when its stdin, our life sign, closes.
     guard: Child,
 }
@@ -32,6 +35,15 @@ pub struct ZooKeeper {
 impl ZooKeeper {
     /// Starts one, and waits until it serves.
     pub fn start() -> ZooKeeper {
+        loop {
+            let started = ZooKeeper::begin();
+            if started.serves() {
+                return started;
+            }
+        }
+    }
+
+    fn begin() -> ZooKeeper {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port").port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -47,9 +59,7 @@ impl ZooKeeper {
             .stderr(log)
             .spawn()
             .expect("bash starts");
-        let started = ZooKeeper { address, _dir: dir, guard };
-        started.wait_until_it_serves();
-        started
+        ZooKeeper { address, dir, guard }
     }
 
     /// The one that all tests of this process share.
@@ -69,20 +79,27 @@ impl ZooKeeper {
         self.address
     }
 
-    fn wait_until_it_serves(&self) {
+    /// Waits until it serves. False: somebody else, another test's zketcd say, has taken the port before it.
+    fn serves(&self) -> bool {
         let limit = Instant::now() + START_LIMIT;
-        while !self.mode().is_ok_and(|answer| answer.contains("Mode: standalone")) {
-            if Instant::now() > limit {
-                let log = std::fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
-                panic!("ZooKeeper does not serve:\n{log}");
+        let mine = format!("dataDir={}", self.dir.path().display());
+        loop {
+            match self.conf() {
+                Ok(answer) if answer.contains(&mine) => return true,
+                Ok(answer) if !answer.is_empty() && !answer.contains("not currently serving") => return false,
+                _ if Instant::now() > limit => {
+                    let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                    panic!("ZooKeeper does not serve:\n{log}");
+                }
+                _ => thread::sleep(ASK_EVERY),
             }
-            thread::sleep(ASK_EVERY);
         }
     }
 
-    fn mode(&self) -> std::io::Result<String> {
+    fn conf(&self) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
-        stream.write_all(b"srvr")?;
+        stream.set_read_timeout(Some(ASK_LIMIT))?;
+        stream.write_all(b"conf")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
