@@ -26,7 +26,7 @@ JOBS ?= 4
 # how often suites (1) and bench (3) run
 ROUNDS ?=
 
-.PHONY: help run release test reference tools flink clients fuzz java suites suites-ci bench instructions results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference corpus tools flink clients fuzz java suites suites-ci bench instructions results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -47,6 +47,11 @@ reference: tools ## run the tests that a real ZooKeeper passes too against one: 
 	$(install) zookeeper
 	cargo test --locked --features zookeeper zookeeper
 	cargo test --locked --features zookeeper --test reference
+
+corpus: tools ## record anew what a real ZooKeeper answers to the conversations of tests/conversations
+	$(install) zookeeper
+	CORPUS=write cargo test --locked --features zookeeper --test conversations record
+	git diff --stat -- tests/corpus
 
 tools: ## install what the tests need, etcd 3.4 and 3.6 among it
 	$(install) rust protoc etcd-3.4 etcd-3.6
