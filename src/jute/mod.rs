@@ -19,7 +19,7 @@ mod write;
 pub use decode::DecodeError;
 pub use encode::{encode_data, encode_event, encode_reply};
 pub use error::ErrorCode;
-pub use frame::{DEFAULT_MAX_BUFFER, FrameError, next_frame};
+pub use frame::{DEFAULT_MAX_BUFFER, FrameError, LENGTH_BYTES, next_frame};
 pub use read::Malformed;
 pub use reply::{ConnectResponse, MultiResult, Reply, ReplyHeader, WatcherEvent};
 pub use request::{

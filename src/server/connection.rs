@@ -96,17 +96,23 @@ impl Client {
     fn frame(&mut self) -> Result<Option<Bytes>, CloseReason> {
         next_frame(&mut self.buffer, self.config.jute_max_buffer).map_err(|error: FrameError| {
             tracing::warn!(peer = %self.peer, %error, "bad frame");
+            if error.length > 0 {
+                self.shared.metrics.large_requests_rejected.inc();
+            }
             CloseReason::BadFrame
         })
     }
 
     fn refused(&self, reason: CloseReason) {
+        if reason == CloseReason::HandshakeTimeout {
+            self.shared.metrics.sessionless_connections_expired.inc();
+        }
         tracing::info!(peer = %self.peer, reason = reason.name(), "connection closed before its session");
         self.shared.metrics.record_closed(reason);
     }
 
     async fn answer_word(self, word: Option<Word>, mut writing: OwnedWriteHalf) {
-        let answer = super::view::answer(&self.shared, &self.config, word);
+        let answer = super::view::answer(&self.shared, &self.config, word, self.peer);
         let sent = timeout(FLUSH, async {
             writing.write_all(answer.as_bytes()).await?;
             writing.shutdown().await
@@ -120,6 +126,10 @@ impl Client {
     async fn session(mut self, request: ConnectRequest, writing: OwnedWriteHalf) {
         let outbox = Arc::new(Outbox::new(self.config.connections.unsent_bytes));
         let read_only_byte = request.read_only.is_some();
+        self.shared.metrics.connection_requests.inc();
+        if request.session_id != 0 {
+            self.shared.metrics.connections_revalidated.inc();
+        }
         let id = self.shared.with(|engine| engine.connect(outbox.clone(), self.peer, read_only_byte));
         let shared = self.shared.clone();
         let writer = write(shared.clone(), outbox.clone(), writing);

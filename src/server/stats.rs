@@ -96,7 +96,13 @@ impl ServerStats {
         self.responses.record(bytes);
     }
 
-    /// A watch notification went out.
+    /// The answer to a connect request went out; ZooKeeper leaves its size out of account.
+    pub fn record_connected(&mut self, latency: Duration) {
+        self.sent += 1;
+        self.latency.record(latency);
+    }
+
+    /// A watch notification went out, or a four-letter word's answer.
     pub fn record_notification(&mut self) {
         self.sent += 1;
     }

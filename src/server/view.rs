@@ -1,5 +1,6 @@
 //! What monitoring sees: the engine's state as the four-letter words and the admin pages show it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,40 +8,53 @@ use async_trait::async_trait;
 use super::admin::Probe;
 use super::four_letter::{self, Reads, Word};
 use super::shared::Shared;
-use super::stats::{ConfView, Gauges, ServerView};
+use super::stats::{ConfView, ConnectionStats, ConnectionView, Gauges, ServerView};
 use crate::config::{Config, StoreConfig};
 use crate::session::Engine;
 
-/// The answer to a four-letter word: `None` is no word at all, which ZooKeeper answers with nothing.
-pub fn answer(shared: &Shared, config: &Config, word: Option<Word>) -> String {
+/// The answer to a four-letter word that came from `asker`: `None` is no word at all, which ZooKeeper answers with
+/// nothing.
+pub fn answer(shared: &Shared, config: &Config, word: Option<Word>, asker: SocketAddr) -> String {
     let Some(word) = word else { return String::new() };
     if !config.four_letter_words.allows(word) {
         return four_letter::refusal(word);
     }
     let view = shared.take(|engine| {
         engine.count_word();
-        let view = view(engine, config, word);
+        let view = view(engine, config, word, asker);
         match word {
             Word::Srst => engine.reset_stats(),
             Word::Crst => engine.reset_connection_stats(),
             _ => {}
         }
+        engine.count_word_answered();
         view
     });
     four_letter::render(word, &view)
 }
 
-fn view(engine: &Engine, config: &Config, word: Word) -> ServerView {
+fn view(engine: &Engine, config: &Config, word: Word, asker: SocketAddr) -> ServerView {
     let mut conf = ConfView::from(config);
     conf.data_dir_size = data_size(engine, config);
-    let mut view = ServerView { serving: engine.is_serving(), gauges: engine.gauges(), conf, ..ServerView::default() };
+    // As in ZooKeeper, who asks is a connection too.
+    let mut gauges = engine.gauges();
+    gauges.connections += 1;
+    let mut view = ServerView { serving: engine.is_serving(), gauges, conf, ..ServerView::default() };
     match word.reads() {
-        Reads::Connections => view.connections = engine.connection_views(),
+        Reads::Connections => {
+            view.connections = engine.connection_views();
+            let stats = ConnectionStats { received: 1, ..ConnectionStats::default() };
+            view.connections.push(ConnectionView { peer: asker, interest: 0, queued: 0, stats, session: None });
+        }
         Reads::WatchSummary => view.watches = engine.watch_summary(),
         Reads::WatchesBySession => view.watches_by_session = engine.watches_by_session(),
         Reads::WatchesByPath => view.watches_by_path = engine.watches_by_path(),
-        Reads::Dump => view.dump = engine.dump(),
-        Reads::Monitor => view.monitor = engine.monitor(),
+        Reads::Dump => {
+            view.dump = engine.dump();
+            let within = i64::try_from(config.connections.handshake_timeout.as_millis()).unwrap_or(i64::MAX);
+            view.dump.connections.push((asker, 0, engine.wall().saturating_add(within)));
+        }
+        Reads::Monitor => view.monitor = engine.monitor(&gauges),
         Reads::Nothing => {}
     }
     view

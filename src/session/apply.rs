@@ -12,13 +12,43 @@ use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
 use crate::commit::draft::{DraftStat, pending_slot};
 use crate::commit::verdict::{Answer, MultiAnswer};
-use crate::jute::{ConnectResponse, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event};
+use crate::jute::{
+    ConnectResponse, LENGTH_BYTES, MultiResult, Perms, Reply, ReplyHeader, Request, Stat, WatcherEvent, encode_event,
+    op,
+};
 use crate::metrics::RequestKind;
 use crate::store::Revision;
 use crate::tree::record::{ChangeKind, SessionRecord};
 use crate::tree::replica::{Applied, ApplyError, Change, Replica};
-use crate::tree::watches::Trigger;
+use crate::tree::watches::{EventType, Trigger};
 use crate::tree::{acl, key, path};
+
+/// Notifications that went out together.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// To whom, and their bytes.
+    sent: Vec<(ConnectionId, usize)>,
+    /// How many watches one change fired, by the type of the event.
+    created: u64,
+    deleted: u64,
+    changed: u64,
+    children: u64,
+}
+
+impl Told {
+    pub fn add(&mut self, watcher: ConnectionId, bytes: usize) {
+        self.sent.push((watcher, bytes));
+    }
+
+    fn fired(&mut self, kind: EventType) {
+        *match kind {
+            EventType::NodeCreated => &mut self.created,
+            EventType::NodeDeleted => &mut self.deleted,
+            EventType::NodeDataChanged => &mut self.changed,
+            EventType::NodeChildrenChanged => &mut self.children,
+        } += 1;
+    }
+}
 
 impl Engine {
     /// Takes what the store changed, and applies what can be applied.
@@ -210,6 +240,7 @@ impl Engine {
             acl_of(&change.path)
         };
         let parent = path::parent(&change.path).and_then(acl_of);
+        let mut told = Told::default();
         self.watches.trigger(trigger(change.kind), &change.path, |watcher, kind, path| {
             let Some(conn) = connections.get(&watcher) else { return };
             let list = if path == change.path { &own } else { &parent };
@@ -217,8 +248,11 @@ impl Engine {
                 return;
             }
             let event = WatcherEvent { kind: kind as i32, state: SYNC_CONNECTED, path: Cow::Borrowed(path) };
-            conn.outbox.push(|out| encode_event(out, zxid, &event));
+            let bytes = conn.outbox.push(|out| encode_event(out, zxid, &event));
+            told.add(watcher, bytes);
+            told.fired(kind);
         });
+        self.notified(&told);
     }
 
     /// `zxids`: the write's own, and the one that its answer carries.
@@ -248,11 +282,11 @@ impl Engine {
             matches!(&pending.what, What::Request(request) if **request == Request::CloseSession) && !answer.is_error();
         let Some(conn) = self.connections.get(&id) else { return };
         let replica = &self.replica;
-        match answer {
+        let bytes = match answer {
             Answer::Error(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
             answer => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply(answer, replica, zxid)),
-        }
-        self.answered(id, &pending, shown);
+        };
+        self.answered(id, &pending, shown, bytes);
         if closes {
             self.close(id, CloseReason::SessionClosed);
         }
@@ -320,7 +354,11 @@ impl Engine {
         conn.attached = Some(revision);
         conn.answer_connect(&record);
         conn.outbox.signal_room();
+        let latency = Duration::from_millis(now.saturating_sub(conn.connected));
         tracing::info!(session = format_args!("{session:#x}"), peer = %conn.peer, timeout_ms, "session attached");
+        conn.stats.record_answer(0, op::CREATE_SESSION, self.replica.last_zxid(), latency, now);
+        self.stats.record_connected(latency);
+        self.metrics.record_request(op::CREATE_SESSION, RequestKind::Write, latency);
         self.advance(id);
     }
 
@@ -370,10 +408,9 @@ impl Engine {
         for id in done {
             let zxid = self.replica.last_zxid();
             let Some(pending) = self.connections.get_mut(&id).and_then(|conn| conn.closing.take()) else { continue };
-            if let Some(conn) = self.connections.get(&id) {
-                conn.reply(ReplyHeader::ok(pending.xid, zxid), &Reply::Empty);
-            }
-            self.answered(id, &pending, zxid);
+            let Some(conn) = self.connections.get(&id) else { continue };
+            let bytes = conn.reply(ReplyHeader::ok(pending.xid, zxid), &Reply::Empty);
+            self.answered(id, &pending, zxid, bytes);
             self.close(id, CloseReason::SessionClosed);
         }
     }
@@ -444,6 +481,7 @@ impl Engine {
     fn fire_children(&mut self, paths: &[String]) {
         let zxid = self.replica.last_zxid();
         let (connections, replica) = (&self.connections, &self.replica);
+        let mut told = Told::default();
         for path in paths {
             let list = replica.node(path).and_then(|node| node.acl().cloned());
             self.watches.trigger(Trigger::ChildrenChanged, path, |watcher, kind, path| {
@@ -452,8 +490,30 @@ impl Engine {
                     return;
                 }
                 let event = WatcherEvent { kind: kind as i32, state: SYNC_CONNECTED, path: Cow::Borrowed(path) };
-                conn.outbox.push(|out| encode_event(out, zxid, &event));
+                let bytes = conn.outbox.push(|out| encode_event(out, zxid, &event));
+                told.add(watcher, bytes);
             });
+        }
+        self.notified(&told);
+    }
+
+    /// Books notifications.
+    pub(super) fn notified(&mut self, told: &Told) {
+        for (id, bytes) in &told.sent {
+            self.stats.record_notification();
+            self.metrics.watch_bytes.inc_by(*bytes as u64);
+            if let Some(conn) = self.connections.get_mut(id) {
+                conn.stats.record_notification();
+            }
+        }
+        let summaries = [
+            (&told.created, &self.metrics.node_created_watches),
+            (&told.deleted, &self.metrics.node_deleted_watches),
+            (&told.changed, &self.metrics.node_changed_watches),
+            (&told.children, &self.metrics.node_children_watches),
+        ];
+        for (count, summary) in summaries.into_iter().filter(|(count, _)| **count > 0) {
+            summary.record(*count);
         }
     }
 
@@ -505,11 +565,11 @@ impl Engine {
         }
     }
 
-    /// Books an answer.
-    pub(super) fn answered(&mut self, id: ConnectionId, pending: &Pending, zxid: i64) {
+    /// Books an answer: the zxid that it showed, and the bytes of its frame.
+    pub(super) fn answered(&mut self, id: ConnectionId, pending: &Pending, zxid: i64, bytes: usize) {
         let latency = Duration::from_millis(self.now.mono.saturating_sub(pending.received));
         let kind = if pending.is_write() { RequestKind::Write } else { RequestKind::Read };
-        self.book(id, (pending.xid, pending.op), kind, zxid, latency);
+        self.book(id, (pending.xid, pending.op), kind, (zxid, bytes), latency);
     }
 
     pub(super) fn book(
@@ -517,11 +577,11 @@ impl Engine {
         id: ConnectionId,
         (xid, op): (i32, i32),
         kind: RequestKind,
-        zxid: i64,
+        (zxid, bytes): (i64, usize),
         latency: Duration,
     ) {
         self.metrics.record_request(op, kind, latency);
-        self.stats.record_answer(latency, 0);
+        self.stats.record_answer(latency, bytes.saturating_sub(LENGTH_BYTES));
         if let Some(conn) = self.connections.get_mut(&id) {
             conn.stats.record_answer(xid, op, zxid, latency, self.now.mono);
         }

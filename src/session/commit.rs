@@ -306,16 +306,16 @@ impl Engine {
         match origin {
             Origin::Client(id, pending) => {
                 let zxid = self.replica.last_zxid();
-                if let Some(conn) = self.connections.get_mut(&id) {
+                if let Some(conn) = self.connections.get(&id) {
                     tracing::warn!(
                         session = format_args!("{:#x}", conn.session),
                         op = pending.op,
                         reason,
                         "request refused"
                     );
-                    conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
+                    let bytes = conn.reply(ReplyHeader::error(pending.xid, zxid, code), &Reply::Empty);
+                    self.answered(id, &pending, zxid, bytes);
                 }
-                self.answered(id, &pending, zxid);
                 self.advance(id);
             }
             Origin::Task(task) => {

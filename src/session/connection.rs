@@ -111,7 +111,8 @@ impl Connection {
             closing: None,
             write_since: None,
             connected: now.mono,
-            stats: ConnectionStats::default(),
+            // The connect request.
+            stats: ConnectionStats { received: 1, ..ConnectionStats::default() },
             established: now.wall,
             full: false,
         }
@@ -131,18 +132,19 @@ impl Connection {
     }
 
     /// The answer to the connect request: the session is attached.
-    pub fn answer_connect(&self, record: &SessionRecord) {
+    pub fn answer_connect(&self, record: &SessionRecord) -> usize {
         let response = ConnectResponse {
             timeout: record.timeout,
             session_id: self.session,
             password: record.password,
             read_only_byte: self.read_only_byte,
         };
-        self.outbox.push(|out| response.encode(out));
+        self.outbox.push(|out| response.encode(out))
     }
 
-    pub fn reply(&self, header: ReplyHeader, reply: &Reply<'_>) {
-        self.outbox.push(|out| encode_reply(out, &header, reply));
+    /// Answers, and gives the answer's length.
+    pub fn reply(&self, header: ReplyHeader, reply: &Reply<'_>) -> usize {
+        self.outbox.push(|out| encode_reply(out, &header, reply))
     }
 }
 
@@ -296,10 +298,9 @@ impl Engine {
             return;
         }
         let zxid = self.replica.last_zxid();
-        if let Some(conn) = self.connections.get(&id) {
-            conn.reply(ReplyHeader::ok(xid::PING, zxid), &Reply::Empty);
-        }
-        self.book(id, (xid::PING, header.op), RequestKind::Read, zxid, Duration::ZERO);
+        let Some(conn) = self.connections.get(&id) else { return };
+        let bytes = conn.reply(ReplyHeader::ok(xid::PING, zxid), &Reply::Empty);
+        self.book(id, (xid::PING, header.op), RequestKind::Read, (zxid, bytes), Duration::ZERO);
     }
 
     /// addauth: at once, for the requests that come after it.

@@ -221,6 +221,11 @@ impl Engine {
         &self.replica
     }
 
+    /// Milliseconds since the Unix epoch.
+    pub fn wall(&self) -> i64 {
+        self.now.wall
+    }
+
     pub fn identity(&self) -> ServerIdentity {
         self.identity
     }
@@ -234,6 +239,7 @@ impl Engine {
         let id = self.next_connection;
         self.next_connection += 1;
         let ids: Arc<[Id]> = crate::tree::acl::connection_ids(peer.ip()).into();
+        self.stats.record_received();
         self.connections.insert(id, Connection::new(outbox, peer, ids, read_only_byte, self.now));
         id
     }

@@ -120,13 +120,15 @@ impl Outbox {
         }
     }
 
-    /// Lets `write` add a whole frame. Nothing is added after a close.
-    pub fn push(&self, write: impl FnOnce(&mut BytesMut)) {
+    /// Lets `write` add a whole frame, and gives its length. Nothing is added after a close.
+    pub fn push(&self, write: impl FnOnce(&mut BytesMut)) -> usize {
         let mut state = self.state.lock();
         if state.closed.is_some() {
-            return;
+            return 0;
         }
+        let before = state.bytes.len();
         write(&mut state.bytes);
+        let added = state.bytes.len() - before;
         if state.bytes.len() > self.limit {
             state.bytes.clear();
             state.closed = Some(CloseReason::UnreadAnswers);
@@ -134,6 +136,7 @@ impl Outbox {
         }
         drop(state);
         self.filled.notify_one();
+        added
     }
 
     /// What waits goes out, then the connection ends. The first reason stays.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::apply::Told;
 use super::connection::{Pending, What};
 use super::engine::{ConnectionId, Engine};
 use super::outbox::CloseReason;
@@ -25,19 +26,20 @@ impl Engine {
             return;
         }
         let zxid = self.replica.last_zxid();
-        match &pending.what {
+        let Some(conn) = self.connections.get(&id) else { return };
+        let bytes = match &pending.what {
             What::Request(request) if **request == Request::CreateSession => {
-                let Some(conn) = self.connections.get(&id) else { return };
                 let Some(session) = self.replica.session(conn.session) else { return };
-                conn.answer_connect(&session.record);
+                conn.answer_connect(&session.record)
             }
             What::Request(request) => {
                 let (watches, replica) = (&mut self.watches, &self.replica);
-                let Some(conn) = self.connections.get(&id) else { return };
                 let mut reader = Reader { id, replica, ids: &pending.ids, watches };
+                let mut told = Told::default();
                 if let Request::SetWatches(_) | Request::SetWatches2(_) = **request {
                     reader.set_watches(request, |event| {
-                        conn.outbox.push(|out| crate::jute::encode_event(out, UNKNOWN_ZXID, &event));
+                        let bytes = conn.outbox.push(|out| crate::jute::encode_event(out, UNKNOWN_ZXID, &event));
+                        told.add(id, bytes);
                     });
                 }
                 let shown = match **request {
@@ -46,23 +48,22 @@ impl Engine {
                     Request::Sasl { .. } => 0,
                     _ => zxid,
                 };
-                match reader.answer(request, conn.session) {
+                let bytes = match reader.answer(request, conn.session) {
                     Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply),
                     Err(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
-                }
-                if let Request::Unknown { .. } = **request {
-                    self.close(id, CloseReason::UnknownRequest);
-                    return;
-                }
+                };
+                self.notified(&told);
+                bytes
             }
-            What::Malformed(code) => {
-                if let Some(conn) = self.connections.get(&id) {
-                    conn.reply(ReplyHeader::error(pending.xid, zxid, *code), &Reply::Empty);
-                }
-            }
-            What::Fence => {}
+            What::Malformed(code) => conn.reply(ReplyHeader::error(pending.xid, zxid, *code), &Reply::Empty),
+            What::Fence => return,
+        };
+        self.answered(id, &pending, zxid, bytes);
+        if let What::Request(request) = &pending.what
+            && let Request::Unknown { .. } = **request
+        {
+            self.close(id, CloseReason::UnknownRequest);
         }
-        self.answered(id, &pending, zxid);
     }
 }
 

@@ -38,6 +38,11 @@ impl Engine {
         self.stats.record_received();
     }
 
+    /// And was answered.
+    pub fn count_word_answered(&mut self) {
+        self.stats.record_notification();
+    }
+
     pub fn reset_stats(&mut self) {
         self.stats.reset();
     }
@@ -105,7 +110,7 @@ impl Engine {
     }
 
     /// What `mntr` shows.
-    pub fn monitor(&self) -> Vec<(String, MonitorValue)> {
-        self.metrics.monitor(&self.gauges())
+    pub fn monitor(&self, gauges: &Gauges) -> Vec<(String, MonitorValue)> {
+        self.metrics.monitor(gauges)
     }
 }
