@@ -64,6 +64,7 @@ each_site! {
         a_fresh_tree_has_zookeepers_znodes,
         the_counter_of_names_overflows_as_javas_does,
         versions_overflow_as_javas_do,
+        a_container_goes_however_many_children_it_had,
         a_negative_ttl_for_no_ttl_znode_is_refused,
         zxids_in_stats_follow_the_order_of_writes_on_two_servers,
         two_servers_show_the_same_tree,
@@ -1104,6 +1105,20 @@ async fn the_counter_of_names_overflows_as_javas_does(site: Site) {
     for name in ["n2147483646", "n2147483647", "n-2147483648", "n-2147483647"] {
         let path = client.create(&next, b"", CreateMode::PersistentSequential).await.unwrap();
         assert_eq!(path, format!("{room}/{name}"));
+    }
+    client.close().await.unwrap();
+}
+
+async fn a_container_goes_however_many_children_it_had(site: Site) {
+    let server = site.server_with(SWEEPING).await;
+    let (mut client, room) = server.room().await;
+    for created in [i32::MAX, i32::MIN, -1] {
+        let path = client.create(&format!("{room}/c{created}"), b"", CreateMode::Container).await.unwrap();
+        client.exists(&path, true).await.unwrap();
+        let record = ChildRecord { stamp: Stamp::default(), created }.encode();
+        let put = Op::Put { key: key::children(&path), value: record, lease: 0 };
+        site.store().transact(Txn { then: vec![put], ..Txn::default() }).await.unwrap();
+        assert_eq!(client.next_event().await.unwrap().1, support::event(support::DELETED, &path));
     }
     client.close().await.unwrap();
 }

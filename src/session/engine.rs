@@ -419,7 +419,8 @@ impl Engine {
         let due = |node: &&crate::tree::replica::Node| {
             node.child_count() == 0
                 && match OwnerKind::of(node.owner) {
-                    OwnerKind::Container => node.created() > 0,
+                    // Its counter may have gone round.
+                    OwnerKind::Container => node.created() != 0,
                     OwnerKind::Ttl(ttl) => now.saturating_sub(node.mtime) > ttl,
                     OwnerKind::Session(_) | OwnerKind::None => false,
                 }

@@ -39,7 +39,7 @@ pub fn delete_container(draft: &mut Draft<'_>, path: &str) -> Result<(), ErrorCo
 pub fn sweep(draft: &mut Draft<'_>, path: &str) -> Result<(), ErrorCode> {
     let node = draft.node(path, Need::Whole).ok_or(ErrorCode::NoNode)?;
     let due = match OwnerKind::of(node.owner) {
-        OwnerKind::Container => draft.children(path).created > 0,
+        OwnerKind::Container => draft.children(path).created != 0,
         OwnerKind::Ttl(ttl) => draft.asker.now.saturating_sub(node.mtime) > ttl,
         OwnerKind::Session(_) | OwnerKind::None => false,
     };
