@@ -780,15 +780,17 @@ async fn set_watches_of_thousands_of_paths_in_several_frames(site: Site) {
         watcher.done(Request::SetWatches2(set)).await.unwrap();
     }
     assert!(frames > 2, "{frames} frames");
-    let order: Vec<_> = order.into_iter().map(|(_, event)| event).collect();
-    assert_eq!(bare(watcher.events()), order);
+    let seen = bare(watcher.events());
+    assert_eq!(seen.len(), order.len());
+    for (seen, (_, expected)) in seen.iter().zip(&order) {
+        assert_eq!(seen, expected);
+    }
     // What was told is not watched; all the rest is.
     let [child, data, any, ..] = KINDS;
     for n in [0, 1, 2, 3, 4, PATHS - 5, PATHS - 4, PATHS - 3, PATHS - 2, PATHS - 1] {
         let one_shot = if n % 3 == 1 { child } else { data };
         let expected = if n % 5 == 0 { vec![] } else { vec![one_shot, any] };
-        let found: Vec<WatcherType> = kinds(&mut watcher, &path(n)).await;
-        assert_eq!(found, if n % 5 == 0 { vec![] } else { sorted(expected) }, "{n}");
+        assert_eq!(kinds(&mut watcher, &path(n)).await, sorted(expected), "{n}");
     }
     other.set(&path(3), b"", -1).await.unwrap();
     other.set(&path(0), b"", -1).await.unwrap();
