@@ -312,7 +312,7 @@ impl<'a> Builder<'a> {
         for (key, state) in &effects.compares {
             let readers = &self.uses[key.index()].readers;
             let is_there = |(slot, other): &(usize, State)| other == state && joins.contains(&self.find(*slot));
-            if (joins.is_empty() || !readers.iter().any(is_there)) && !fresh.iter().any(|one| *one == (*key, *state)) {
+            if (joins.is_empty() || !readers.iter().any(is_there)) && !fresh.contains(&(*key, *state)) {
                 fresh.push((*key, *state));
             }
         }
