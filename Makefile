@@ -87,7 +87,7 @@ suites: release ## run Flink's and Curator's own tests (STORE=embedded|etcd|zook
 	tests/suites/run.sh $(if $(SUITE),--suite $(SUITE)) --store $(STORE) --jobs $(JOBS) --rounds $(or $(ROUNDS),1)
 
 suites-ci: release ## run what of that fits into CI: Flink's tests and a part of Curator's, on etcd
-	tests/suites/run.sh --part ci --store etcd --jobs 8
+	tests/suites/run.sh --part ci --store etcd --jobs $(JOBS)
 
 results: ## write docs/COMPATIBILITY.md's table of results from target/results
 	tests/results.py
