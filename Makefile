@@ -18,6 +18,9 @@ WORKLOADS ?=
 SHAPES ?=
 # anything: let `make instructions` record what it counts
 ACCEPT ?=
+# cases of make differential, and where it draws them from
+SEQUENCES ?= 20000
+SEED ?=
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
 # one of the suites, flink or curator; how many of its classes at a time
@@ -26,7 +29,7 @@ JOBS ?= 4
 # how often suites (1) and bench (3) run
 ROUNDS ?=
 
-.PHONY: help run release test reference corpus tools flink clients fuzz java suites suites-ci bench instructions results lint fmt clippy doc deny advisories
+.PHONY: help run release test reference corpus tools differential flink clients fuzz java suites suites-ci bench instructions results lint fmt clippy doc deny advisories
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -41,6 +44,7 @@ release: ## build target/release/zketcd
 
 # etcd's fsyncs and the embedded store's stall tests on a busy disk for seconds: their files go to memory where it can be
 test: tools ## run all tests but Flink's
+	$(install) zookeeper
 	TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) cargo test --locked --no-fail-fast $(FLAGS)
 
 reference: tools ## run the tests that a real ZooKeeper passes too against one: its own, or ZOOKEEPER=host:port
@@ -55,6 +59,15 @@ corpus: tools ## record anew what a real ZooKeeper answers to the conversations 
 
 tools: ## install what the tests need, etcd 3.4 and 3.6 among it
 	$(install) rust protoc etcd-3.4 etcd-3.6
+
+# so that the cases are counted, and not the two tests that play them
+differential: ## play SEQUENCES=20000 cases to zketcd on STORE (embedded, etcd, etcd-3.4) and to ZooKeeper; SEED=1
+	$(install) rust protoc zookeeper etcd-3.4 etcd-3.6
+	@rm -f target/differential.txt
+	@set -o pipefail; TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) \
+	  DIFFERENTIAL_STORE=$(STORE) DIFFERENTIAL_SEQUENCES=$(SEQUENCES) DIFFERENTIAL_SEED=$(SEED) \
+	  cargo test --locked --profile quick --test differential -- --nocapture --test-threads=1 $(FLAGS) | \
+	  grep -v '^test result: '; status=$$?; cat target/differential.txt; exit $$status
 
 flink: release ## run Flink on two zketcd and an etcd, and kill each of them
 	$(install) etcd-3.6

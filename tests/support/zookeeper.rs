@@ -35,15 +35,20 @@ pub struct ZooKeeper {
 impl ZooKeeper {
     /// Starts one, and waits until it serves.
     pub fn start() -> ZooKeeper {
+        ZooKeeper::start_with(&[], "")
+    }
+
+    /// With further arguments of `run.sh` (the tick, the time between two sweeps), and options for the JVM.
+    pub fn start_with(arguments: &[&str], options: &str) -> ZooKeeper {
         loop {
-            let started = ZooKeeper::begin();
+            let started = ZooKeeper::begin(arguments, options);
             if started.serves() {
                 return started;
             }
         }
     }
 
-    fn begin() -> ZooKeeper {
+    fn begin(arguments: &[&str], options: &str) -> ZooKeeper {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port").port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -54,6 +59,8 @@ impl ZooKeeper {
             .arg(run)
             .arg(port.to_string())
             .arg(dir.path().join("data"))
+            .args(arguments)
+            .env("ZOOKEEPER_OPTIONS", options)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -1,0 +1,38 @@
+//! ZooKeeper 3.9.5 and zketcd side by side: what several sessions ask is played to both, and compared to the last byte.
+//! `README.md` says how to read and replay a case.
+
+mod case;
+mod compare;
+mod generate;
+mod player;
+mod report;
+mod run;
+#[path = "../support/mod.rs"]
+mod support;
+mod wire;
+
+use run::Options;
+
+/// Sequences in a plain `cargo test`.
+const FEW: u64 = 300;
+
+/// Generated sequences: as many as `make differential` asks for, or a few.
+#[test]
+fn sequences() {
+    let options = Options::from_env(FEW);
+    let report = run::sequences(&options);
+    print!("{report}");
+    report.save(&options);
+    assert!(report.failures.is_empty(), "{} differences", report.failures.len());
+    report.assert_all_was_reached();
+}
+
+/// Every difference ever found; or the one case that `DIFFERENTIAL_CASE` names.
+#[test]
+fn regressions() {
+    if let Some(difference) = run::replay(&Options::from_env(FEW)) {
+        panic!("{difference}");
+    }
+    let failures = run::regressions(&Options::from_env(FEW));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
