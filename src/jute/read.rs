@@ -87,7 +87,30 @@ pub(super) fn buffer(input: &[u8]) -> Parsed<'_, Option<&[u8]>> {
 /// A string; `None` for a null one. What isn't UTF-8 is replaced, as Java's `String` does it, and fails later where
 /// it is a path: U+FFFD may not stand in one.
 pub(super) fn nullable_string(input: &[u8]) -> Parsed<'_, Option<String>> {
-    buffer.map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).parse(input)
+    buffer.map(|bytes| bytes.map(text)).parse(input)
+}
+
+/// Java and Rust agree on what is replaced by one U+FFFD, save for surrogates: Java takes such a sequence, or as much of
+/// it as is there, as one character that may not be (`String.decodeUTF8_UTF16`), Rust each of its bytes.
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    // Bytes of a surrogate that may follow those that are replaced already.
+    let mut rest = 0;
+    for chunk in bytes.utf8_chunks() {
+        if !chunk.valid().is_empty() {
+            text.push_str(chunk.valid());
+            rest = 0;
+        }
+        match (rest, chunk.invalid()) {
+            (_, []) => {}
+            (2, [0xa0..=0xbf]) | (1, [0x80..=0xbf]) => rest -= 1,
+            (_, invalid) => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                rest = if *invalid == [0xed] { 2 } else { 0 };
+            }
+        }
+    }
+    text
 }
 
 /// A string that may not be null.
@@ -205,6 +228,24 @@ mod tests {
     fn what_is_not_utf8_is_replaced() {
         assert_eq!(parse(string, &[0, 0, 0, 3, b'a', 0xff, b'b']), Ok("a\u{fffd}b".to_owned()));
         assert_eq!(parse(string, &[0, 0, 0, 2, 0, b'b']), Ok("\0b".to_owned()));
+    }
+
+    #[test]
+    fn a_surrogate_is_replaced_as_java_does_it() {
+        for (bytes, replaced) in [
+            (&b"\xed\xa0\x80"[..], "\u{fffd}"),
+            (b"\xed\xa0\x80\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0\x80\xed\xb0\x80a", "\u{fffd}\u{fffd}a"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\xbfab", "\u{fffd}ab"),
+            (b"\xed\xed\xa0", "\u{fffd}\u{fffd}"),
+            (b"\xed\x80a", "\u{fffd}a"),
+            (b"\xc0\xaf", "\u{fffd}\u{fffd}"),
+            (b"\xe0\x80\x80", "\u{fffd}\u{fffd}\u{fffd}"),
+            (b"\xf0\x90\x80", "\u{fffd}"),
+        ] {
+            assert_eq!(text(bytes), replaced, "{bytes:x?}");
+        }
     }
 
     #[test]
