@@ -158,6 +158,10 @@ fn body(out: &mut BytesMut, request: &Request) {
             operations.iter().for_each(|operation| multi_read_op(out, operation));
             write::multi_end(out);
         }
+        Request::MultiReadOfWrites => {
+            multi_op(out, &MultiOp::Check { path: "/".to_owned(), version: -1 });
+            write::multi_end(out);
+        }
         Request::Reconfig => {
             (0..3).for_each(|_| write::buffer(out, None));
             out.put_i64(-1);

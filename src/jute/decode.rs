@@ -134,7 +134,13 @@ fn body<'a>(kind: i32, frame: &'a Bytes, input: &'a [u8]) -> Result<Request, Mal
             input,
         ),
         op::DELETE_CONTAINER => read::parse(read::string.map(|path| Request::DeleteContainer { path }), input),
-        op::MULTI_READ => read::parse(multi(multi_read_op).map(Request::MultiRead), input),
+        op::MULTI_READ => read::parse(multi(multi_read_op), input).map(Request::MultiRead).or_else(|malformed| {
+            match read::parse(multi(multi_op(frame)), input) {
+                Ok(_) => Ok(Request::MultiReadOfWrites),
+                Err(why) if matches!(malformed, Malformed::MultiOp(_)) => Err(why),
+                Err(_) => Err(malformed),
+            }
+        }),
         op::AUTH => {
             let packet = (be_i32, read::string_or_empty, data(frame));
             let packet = packet.map(|(kind, scheme, auth)| Request::Auth(AuthPacket { kind, scheme, auth }));

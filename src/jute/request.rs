@@ -285,6 +285,8 @@ pub enum Request {
         path: String,
     },
     MultiRead(Vec<MultiReadOp>),
+    /// A multiRead of nothing but well-formed writes, one at least. What they are does not matter.
+    MultiReadOfWrites,
     Auth(AuthPacket),
     SetWatches(SetWatches),
     Sasl {
@@ -334,7 +336,7 @@ impl Request {
             Request::CheckWatches { .. } => op::CHECK_WATCHES,
             Request::RemoveWatches { .. } => op::REMOVE_WATCHES,
             Request::DeleteContainer { .. } => op::DELETE_CONTAINER,
-            Request::MultiRead(_) => op::MULTI_READ,
+            Request::MultiRead(_) | Request::MultiReadOfWrites => op::MULTI_READ,
             Request::Auth(_) => op::AUTH,
             Request::SetWatches(_) => op::SET_WATCHES,
             Request::Sasl { .. } => op::SASL,

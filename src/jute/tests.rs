@@ -285,6 +285,7 @@ fn requests() -> impl Strategy<Value = Request> {
         numbered().prop_map(|(path, kind)| Request::RemoveWatches { path, kind }),
         any::<String>().prop_map(|path| Request::DeleteContainer { path }),
         vec(multi_read_ops(), 0..4).prop_map(Request::MultiRead),
+        Just(Request::MultiReadOfWrites),
         (numbered(), option::of(bytes()))
             .prop_map(|((scheme, kind), auth)| { Request::Auth(AuthPacket { kind, scheme, auth }) }),
         set_watches().prop_map(Request::SetWatches),

@@ -49,6 +49,11 @@ impl Engine {
                     _ => zxid,
                 };
                 let bytes = match reader.answer(request, conn.session) {
+                    // It fails at the first write, with the results so far.
+                    _ if **request == Request::MultiReadOfWrites => {
+                        let header = ReplyHeader::error(pending.xid, shown, ErrorCode::MarshallingError);
+                        conn.reply(header, &Reply::Multi(Vec::new()))
+                    }
                     Ok(reply) => conn.reply(ReplyHeader::ok(pending.xid, shown), &reply),
                     Err(code) => conn.reply(ReplyHeader::error(pending.xid, shown, code), &Reply::Empty),
                 };
@@ -150,6 +155,7 @@ impl<'a> Reader<'a> {
             // What a server without SASL answers: no token.
             Request::Sasl { .. } => Reply::Sasl(None),
             Request::Reconfig => return Err(ErrorCode::ReconfigDisabled),
+            Request::MultiReadOfWrites => return Err(ErrorCode::MarshallingError),
             Request::Unknown { .. } => return Err(ErrorCode::Unimplemented),
             // Writes and auth do not come here.
             _ => return Err(ErrorCode::SystemError),
