@@ -54,7 +54,7 @@ reference: tools ## run the tests that a real ZooKeeper passes too against one: 
 
 corpus: tools ## record anew what a real ZooKeeper answers to the conversations of tests/conversations
 	$(install) zookeeper
-	CORPUS=write cargo test --locked --features zookeeper --test conversations record
+	CORPUS=write cargo test --locked --features zookeeper --test conversations the_record
 	git diff --stat -- tests/corpus
 
 tools: ## install what the tests need, etcd 3.4 and 3.6 among it
