@@ -190,6 +190,22 @@ async fn an_own_revision_that_the_stream_lost_is_found_missing() {
     }
 }
 
+/// History is compacted under a server that goes on by its own answers: it lacks nothing, and its clients notice nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_compacted_costs_a_busy_server_nothing() {
+    let (_server, mut client, faults, _) = faulty(&[]).await;
+    let mut version = 0;
+    for _ in 0..3 {
+        let streams = faults.seen().streams;
+        faults.compact(1);
+        faults.break_streams();
+        while faults.seen().streams == streams {
+            version = client.set("/a", b"", version).await.expect("the connection stays").version;
+        }
+    }
+    assert_eq!(client.get("/a", false).await.unwrap().1.version, version);
+}
+
 /// Where nobody came between, a batch takes effect with its answer, and as the stream will tell it.
 #[tokio::test]
 async fn an_answer_that_follows_directly_needs_no_stream() {

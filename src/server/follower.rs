@@ -94,6 +94,7 @@ fn failed(error: &StoreError) -> Next {
 }
 
 async fn snapshot(shared: &Shared) -> Next {
+    let known = shared.take(|engine| engine.replica().revision());
     let replica = match shared.store.snapshot().await {
         Ok(snapshot) => Replica::load(snapshot),
         Err(error) => {
@@ -101,17 +102,21 @@ async fn snapshot(shared: &Shared) -> Next {
             return Next::Snapshot;
         }
     };
-    match replica {
-        Ok(replica) if replica.revision() < shared.take(|engine| engine.replica().revision()) => {
-            Next::End(Over::Restored)
-        }
-        Ok(replica) => match shared.with(|engine| engine.resync(replica)) {
-            Ok(()) => Next::Resume,
-            Err(_) => Next::End(Over::LaneLost),
-        },
+    let replica = match replica {
+        Ok(replica) if replica.revision() < known => return Next::End(Over::Restored),
+        Ok(replica) => replica,
         Err(error) => {
             tracing::error!(%error, "the snapshot cannot be read");
-            Next::End(Over::Damaged)
+            return Next::End(Over::Damaged);
         }
+    };
+    // Answers may have moved the replica on meanwhile: then it lacks nothing, and must not go back.
+    let taken = shared.with(|engine| {
+        let is_newer = replica.revision() >= engine.replica().revision();
+        is_newer.then(|| engine.resync(replica))
+    });
+    match taken {
+        Some(Err(_)) => Next::End(Over::LaneLost),
+        Some(Ok(())) | None => Next::Resume,
     }
 }
