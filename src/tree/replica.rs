@@ -309,7 +309,9 @@ impl Replica {
             match (parsed, change) {
                 (Parsed::Children(path), StoreChange::Put(kv)) => self.put_children(path, kv)?,
                 (Parsed::Acl(path), StoreChange::Put(kv)) => {
-                    let list = self.node(path).and_then(|node| node.acl().cloned());
+                    // Of a znode that was made again: that of the one before.
+                    let gone = applied.gone_acls.get(path).cloned();
+                    let list = gone.unwrap_or_else(|| self.node(path).and_then(|node| node.acl().cloned()));
                     let until = self.put_acl(path, kv)?;
                     applied.old_acls.insert(path.to_owned(), OldAcl { until, list });
                 }
