@@ -308,13 +308,14 @@ impl<'a> Builder<'a> {
 
     /// The compares that the groups it joins do not have yet, each once.
     fn fresh(&self, joins: &[usize], effects: &Effects) -> Vec<(KeyId, State)> {
-        let mut fresh: Vec<(KeyId, State)> = Vec::with_capacity(effects.compares.len());
-        for (key, state) in &effects.compares {
-            let readers = &self.uses[key.index()].readers;
-            let is_there = |(slot, other): &(usize, State)| other == state && joins.contains(&self.find(*slot));
-            if (joins.is_empty() || !readers.iter().any(is_there)) && !fresh.contains(&(*key, *state)) {
-                fresh.push((*key, *state));
-            }
+        let mut fresh = effects.compares.clone();
+        fresh.sort_unstable();
+        fresh.dedup();
+        if !joins.is_empty() {
+            fresh.retain(|(key, state)| {
+                let readers = &self.uses[key.index()].readers;
+                !readers.iter().any(|(slot, other)| other == state && joins.contains(&self.find(*slot)))
+            });
         }
         fresh
     }
@@ -359,12 +360,14 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+        let mut written: Vec<KeyId> = effects.values.iter().map(|(key, _)| *key).collect();
+        written.sort_unstable();
         for stat in answer.stats() {
             let open: Vec<Kind> = stat.open().collect();
             for kind in open {
                 let key = self.keys.of(kind, &stat.path);
                 self.uses.resize_with(self.keys.count(), KeyUse::default);
-                if effects.values.iter().any(|(written, _)| *written == key) {
+                if written.binary_search(&key).is_ok() {
                     stat.settle(kind);
                 } else {
                     self.uses[key.index()].shown.push(slot);
