@@ -12,7 +12,8 @@ use support::{
     event, exists, get, refused, set,
 };
 use zketcd::jute::{
-    Acl, CreateMode, ErrorCode, Id, MultiReadOp, Perms, Reply, Request, SetWatches, SetWatches2, WatcherType,
+    Acl, CreateMode, CreateRequest, ErrorCode, Id, MultiOp, MultiReadOp, Perms, Reply, Request, SetWatches,
+    SetWatches2, WatcherType, op,
 };
 
 each_site! {
@@ -868,6 +869,14 @@ async fn an_event_obeys_the_list_of_its_own_moment(site: Site) {
         let expected = expected.map(|(kind, zxid)| (zxid, event(kind, &path)));
         assert_eq!(watcher.settled_events().await.unwrap(), expected, "round {round}");
     }
+    // Made again by a multi, under a list that never let the watcher read.
+    let path = format!("{room}/again");
+    let mine = vec![Acl { perms: Perms::ALL, id: Id { scheme: "auth".into(), id: String::new() } }];
+    let open = support::client::create_request(op::CREATE, &path, b"", CreateMode::Persistent);
+    let closed = MultiOp::Create(CreateRequest { acl: Some(mine), ..open });
+    owner.multi(vec![closed.clone()]).await.unwrap();
+    owner.multi(vec![set_op(&path, b"", -1), delete_op(&path, -1), closed]).await.unwrap();
+    assert_eq!(watcher.settled_events().await.unwrap(), []);
 }
 
 async fn a_session_that_closes_hears_of_its_own_ephemerals_first(site: Site) {
