@@ -213,25 +213,36 @@ impl Connection {
             self.auths = self.auths.checked_sub(1).expect("an auth was sent");
             return;
         }
-        let latest = self.replied.max(self.told);
-        assert!(header.zxid >= latest, "an answer of {:#x} after one of {latest:#x}", header.zxid);
-        self.replied = header.zxid;
-        if header.zxid > 0 {
-            self.session.last_zxid = header.zxid;
-        }
         if header.xid == xid::PING {
             self.pings = self.pings.checked_sub(1).expect("a ping was sent");
             assert_eq!(header.err, 0);
+            self.showed(header.zxid);
             return;
         }
         let (xid, asked) = self.asked.pop_front().expect("an answer to something");
         assert_eq!(header.xid, xid, "answers in the order of the requests: {asked:?}");
+        match &asked {
+            // Answered before a zxid is looked at, as ZooKeeper does it.
+            Asked::Request(Request::Unknown { .. }) => assert_eq!(header.zxid, -1),
+            Asked::Request(Request::Sasl { .. }) => assert_eq!(header.zxid, 0),
+            _ => self.showed(header.zxid),
+        }
         match asked {
             Asked::Malformed(code) => assert_eq!(header.err, code.code()),
             Asked::Request(request) => {
                 let reply = decode_reply(request.op(), &header, body).expect("an answer of its kind");
                 self.answered(&header, &request, &reply);
             }
+        }
+    }
+
+    /// What the client has seen never goes back.
+    fn showed(&mut self, zxid: i64) {
+        let latest = self.replied.max(self.told);
+        assert!(zxid >= latest, "an answer of {zxid:#x} after one of {latest:#x}");
+        self.replied = zxid;
+        if zxid > 0 {
+            self.session.last_zxid = zxid;
         }
     }
 
