@@ -256,6 +256,28 @@ async fn a_node_deleted_and_created_by_one_multi_is_told_as_both() {
     assert_eq!(pair.far_client.events(), events.map(|(kind, path)| (kind, path.to_owned())));
 }
 
+/// A closeSession that leaves an ephemeral to another request of its batch, which deletes it, fails with that one.
+#[tokio::test]
+async fn a_close_is_not_answered_before_its_ephemerals_are_gone() {
+    let mut pair = Pair::new().await;
+    pair.far.ok(&mut pair.far_client, create("/a", b"", CreateMode::Ephemeral)).await;
+    let mut other = pair.far.client().await;
+    pair.near.pull().unwrap();
+    pair.near(set("/a", b"", -1)).await;
+    pair.far.send(&mut other, delete("/a", 0));
+    pair.far.send(&mut pair.far_client, Request::CloseSession);
+    let sent = pair.far.build().unwrap();
+    assert_eq!(sent.outgoing.requests, 2);
+    let result = pair.far.commit(&sent).await;
+    assert!(group_failed(&result, 0), "the other server was first");
+    pair.far.answer(sent.lane, result).unwrap();
+    pair.far.pull().unwrap();
+    assert_eq!(pair.far_client.replies(), []);
+    pair.far.settle().await;
+    assert_eq!((other.verdict(), pair.far_client.verdict()), (ErrorCode::BadVersion, ErrorCode::Ok));
+    assert!(pair.far.replica().node("/a").is_none());
+}
+
 /// A group that fails takes no other with it.
 #[tokio::test]
 async fn groups_fail_alone() {

@@ -444,15 +444,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Paths of the session's ephemerals, the batch's included.
-    pub fn ephemerals(&self, session: i64) -> BTreeSet<String> {
+    pub fn ephemerals(&mut self, session: i64) -> BTreeSet<String> {
         let mut paths: BTreeSet<String> = self.replica.ephemerals(session).map(str::to_owned).collect();
         for (key, value) in self.overlay.iter() {
             let key::Parsed::Node(path) = key::parse(self.keys.get(key)) else { continue };
             match value {
-                Value::Node(Some(node)) if node.view.owner == session => paths.insert(path.to_owned()),
-                Value::Node(_) => paths.remove(path),
-                _ => continue,
-            };
+                Value::Node(Some(node)) if node.view.owner == session => {
+                    paths.insert(path.to_owned());
+                }
+                // Gone only if the request that deletes it takes effect.
+                Value::Node(_) if paths.remove(path) => self.effects.touched.push(key),
+                _ => {}
+            }
         }
         paths
     }

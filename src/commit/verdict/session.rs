@@ -53,7 +53,7 @@ pub fn reap(draft: &mut Draft<'_>, session: i64, limit: usize) -> Answer {
 }
 
 /// As many of the session's ephemerals as one transaction may delete, and whether there are more.
-fn fitting(draft: &Draft<'_>, session: i64, limit: usize) -> (Vec<String>, bool) {
+fn fitting(draft: &mut Draft<'_>, session: i64, limit: usize) -> (Vec<String>, bool) {
     let all = draft.ephemerals(session);
     let count = all.len();
     let mut bytes = 0;
