@@ -21,6 +21,12 @@ use zketcd::store::embedded::Embedded;
 
 const CLIENTS: usize = 3;
 
+/// Batches of a server that may be under way at a time.
+const LANES: usize = 3;
+
+/// Milliseconds that a step takes: after a few of them a batch may again be based on one that is not applied.
+const STEP_MS: u64 = 10;
+
 /// What the test does next, at one of the two servers.
 #[derive(Debug, Clone)]
 enum Step {
@@ -29,11 +35,15 @@ enum Step {
         requests: Vec<Request>,
     },
     Build,
-    /// The store has the batch; `again`: and has it a second time, as where the first answer was lost.
+    /// The store has a batch, the oldest or, `late` ones overtaken, the newest; `again`: and has it a second time, as where
+    /// the first answer was lost.
     Commit {
         again: bool,
+        late: bool,
     },
-    Answer,
+    Answer {
+        late: bool,
+    },
     Pull,
     Resync,
 }
@@ -63,7 +73,7 @@ impl Server {
     async fn start(store: std::sync::Arc<Embedded>) -> Server {
         // Few operations in a transaction, so that some batches do not take all.
         let limits = zketcd::store::Limits { txn_ops: 40, ..drive::LIMITS };
-        let mut zketcd = Zketcd::with(store, 2, limits).await;
+        let mut zketcd = Zketcd::with(store, LANES, limits).await;
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             let talker = zketcd.client().await;
@@ -76,6 +86,7 @@ impl Server {
     }
 
     async fn step(&mut self, step: Step) {
+        self.zketcd.pass_unseen(STEP_MS);
         match step {
             Step::Send { client, requests } => {
                 let client = &mut self.clients[client];
@@ -88,8 +99,8 @@ impl Server {
                 }
             }
             Step::Build => self.built.extend(self.zketcd.build()),
-            Step::Commit { again } => {
-                let Some(sent) = self.built.pop_front() else { return };
+            Step::Commit { again, late } => {
+                let Some(sent) = take(&mut self.built, late) else { return };
                 let mut result = self.zketcd.commit(&sent).await;
                 self.unseen = true;
                 if again {
@@ -97,8 +108,8 @@ impl Server {
                 }
                 self.committed.push_back((sent.lane, result));
             }
-            Step::Answer => {
-                let Some((lane, result)) = self.committed.pop_front() else { return };
+            Step::Answer { late } => {
+                let Some((lane, result)) = take(&mut self.committed, late) else { return };
                 self.zketcd.answer(lane, result).unwrap();
             }
             Step::Pull => {
@@ -134,14 +145,18 @@ impl Server {
 
     async fn finish(&mut self) {
         while !self.built.is_empty() {
-            self.step(Step::Commit { again: false }).await;
+            self.step(Step::Commit { again: false, late: false }).await;
         }
         while !self.committed.is_empty() {
-            self.step(Step::Answer).await;
+            self.step(Step::Answer { late: false }).await;
         }
         self.zketcd.settle().await;
         self.listen();
     }
+}
+
+fn take<T>(queue: &mut VecDeque<T>, late: bool) -> Option<T> {
+    if late { queue.pop_back() } else { queue.pop_front() }
 }
 
 /// Both servers' answers, reads and events against the model.
@@ -263,8 +278,8 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
     let step = prop_oneof![
         60 => (0..CLIENTS, requests).prop_map(|(client, requests)| Step::Send { client, requests }),
         30 => Just(Step::Build),
-        30 => prop::bool::weighted(0.2).prop_map(|again| Step::Commit { again }),
-        30 => Just(Step::Answer),
+        30 => (prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(|(again, late)| Step::Commit { again, late }),
+        30 => prop::bool::weighted(0.2).prop_map(|late| Step::Answer { late }),
         25 => Just(Step::Pull),
         2 => Just(Step::Resync),
     ];
