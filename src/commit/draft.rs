@@ -15,7 +15,7 @@ use crate::store::{Compare, Op};
 use crate::tree::acl;
 use crate::tree::key;
 use crate::tree::record::{AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp};
-use crate::tree::replica::{Replica, cversion};
+use crate::tree::replica::{Node, Replica, cversion};
 
 /// A zxid of the batch under way, whose revision is not known yet: negative, with the slot in it.
 pub fn pending_zxid(slot: u16) -> i64 {
@@ -68,6 +68,20 @@ pub struct NodeView {
     pub version: i32,
     pub owner: i64,
     pub data_length: usize,
+}
+
+impl NodeView {
+    fn of(node: &Node) -> NodeView {
+        NodeView {
+            czxid: node.czxid,
+            mzxid: node.mzxid,
+            ctime: node.ctime,
+            mtime: node.mtime,
+            version: node.version,
+            owner: node.owner,
+            data_length: node.data_length(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -301,15 +315,28 @@ impl<'a> Draft<'a> {
             Need::Whole => State::ModRevision(node.mod_revision),
         };
         self.compare(key, state);
-        Some(NodeView {
-            czxid: node.czxid,
-            mzxid: node.mzxid,
-            ctime: node.ctime,
-            mtime: node.mtime,
-            version: node.version,
-            owner: node.owner,
-            data_length: node.data_length(),
-        })
+        Some(NodeView::of(node))
+    }
+
+    /// A node under which a child is to come, and its children. Where it has a child record, the compare of that stands for
+    /// the node's existence: it goes when the node goes, and is put anew with another of its name.
+    pub fn parent(&mut self, path: &str) -> Option<(NodeView, ChildView)> {
+        let key = self.keys.of(Kind::Children, path);
+        let is_recorded = match self.peek(key) {
+            Some(value) => matches!(value, Value::Children(Some(_))),
+            None => self.base_children(path).1 > 0,
+        };
+        if !is_recorded {
+            let node = self.node(path, Need::Existence)?;
+            return Some((node, self.children(path)));
+        }
+        let children = self.children(path);
+        let key = self.keys.of(Kind::Node, path);
+        let node = match self.peek(key) {
+            Some(Value::Node(node)) => node.as_ref().map(|node| node.view),
+            _ => self.replica.node(path).map(NodeView::of),
+        };
+        node.map(|node| (node, children))
     }
 
     /// Whether a node is there whose parent's children the verdict has read: their record is put with every child that
@@ -535,6 +562,11 @@ impl<'a> Draft<'a> {
         let (value, _) = self.overlay.get(key)?;
         self.effects.touched.push(key);
         Some(value)
+    }
+
+    /// The same, without tying the request to whoever wrote it.
+    fn peek(&self, key: KeyId) -> Option<&Value> {
+        self.own.get(key).or_else(|| self.overlay.get(key).map(|(value, _)| value))
     }
 
     fn compare(&mut self, key: KeyId, state: State) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, parent_of};
-use crate::commit::draft::{Draft, DraftStat, Need};
+use crate::commit::draft::{Draft, DraftStat};
 use crate::jute::{CreateMode, CreateRequest, ErrorCode, Perms, op};
 use crate::tree::acl;
 use crate::tree::path::{self, OwnerKind};
@@ -20,9 +20,8 @@ pub fn create(draft: &mut Draft<'_>, request: &CreateRequest) -> Result<(String,
     let owner = owner(request, mode, draft.asker.session)?;
     let parent = parent_of(&request.path)?;
     let list = acl::resolve(request.acl.as_deref(), draft.asker.ids)?;
-    let parent_node = draft.node(parent, Need::Existence).ok_or(ErrorCode::NoNode)?;
+    let (parent_node, children) = draft.parent(parent).ok_or(ErrorCode::NoNode)?;
     draft.permits(parent, Perms::CREATE)?;
-    let children = draft.children(parent);
     let mut path = request.path.clone();
     if mode.is_sequential() {
         path.push_str(&path::sequence(children.created));
