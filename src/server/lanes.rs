@@ -23,14 +23,16 @@ pub enum Over {
 
 /// Sends the lane's batches until the generation is over.
 pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
+    // Of each batch's id the first half is the lane's, the second counts: drawing each anew costs a system call.
+    let mut id = match getrandom::u64() {
+        Ok(half) => u128::from(half) << 64,
+        Err(error) => {
+            tracing::error!(%error, "no random numbers");
+            return Over::Damaged;
+        }
+    };
     loop {
-        let id = match getrandom_u128() {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, "no random numbers");
-                return Over::Damaged;
-            }
-        };
+        id += 1;
         let Some(outgoing) = shared.take(|engine| engine.take_batch(lane, id)) else {
             shared.lane_work(lane).await;
             continue;
@@ -81,8 +83,4 @@ async fn send(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
     }
-}
-
-fn getrandom_u128() -> Result<u128, getrandom::Error> {
-    Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
 }

@@ -27,6 +27,8 @@ pub(super) struct InFlight {
     /// By slot.
     pub origins: Vec<Origin>,
     pub outcome: Option<Outcome>,
+    /// How many connections have requests in it.
+    pub connections: usize,
     pub sent: u64,
     /// When the outcome came.
     pub answered: u64,
@@ -77,10 +79,18 @@ pub enum LaneAnswer {
 pub struct LaneLost;
 
 impl Engine {
+    /// Whether connections wait with a write that should have a batch now. Beside others in flight it is to be no smaller
+    /// than they are: each transaction costs the store its own share, whatever is in it.
+    pub(super) fn is_worth_a_batch(&self) -> bool {
+        let in_flight = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref());
+        let largest = in_flight.map(|batch| batch.connections).max().unwrap_or(0);
+        !self.ready.is_empty() && self.ready.len() >= largest
+    }
+
     /// The next batch of an idle lane; `None`: nothing to do that could be done now.
     pub fn take_batch(&mut self, lane: usize, id: u128) -> Option<Outgoing> {
         let state = self.lanes.get(lane)?;
-        if state.in_flight.is_some() || (self.tasks.is_empty() && self.ready.is_empty()) {
+        if state.in_flight.is_some() || !self.has_work() {
             return None;
         }
         let state = LaneState { server: self.identity.server, lane, lease: self.identity.lease, number: state.number };
@@ -116,6 +126,7 @@ impl Engine {
         self.tasks = later;
 
         let mut later = VecDeque::new();
+        let mut connections = 0;
         while let Some(conn_id) = self.ready.pop_front() {
             let Some(conn) = self.connections.get_mut(&conn_id) else { continue };
             conn.ready = false;
@@ -154,6 +165,7 @@ impl Engine {
                     }
                 }
             }
+            connections += usize::from(conn.in_flight > 0);
             if blocked {
                 conn.ready = true;
                 self.blocked.push_back(conn_id);
@@ -183,7 +195,7 @@ impl Engine {
             let outgoing =
                 Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
             let sent = self.now.mono;
-            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent, answered: 0 });
+            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, connections, sent, answered: 0 });
             Some(outgoing)
         };
         for (origin, reason) in refused {

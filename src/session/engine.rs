@@ -310,7 +310,7 @@ impl Engine {
 
     /// Whether a lane could build a batch.
     pub fn has_work(&self) -> bool {
-        !self.tasks.is_empty() || !self.ready.is_empty()
+        !self.tasks.is_empty() || self.is_worth_a_batch()
     }
 
     /// Milliseconds since the replica was last known to be level with the store.
