@@ -20,6 +20,7 @@ each_site! {
         a_new_znode_has_a_fresh_stat,
         set_data_moves_what_it_should,
         a_parent_counts_its_children,
+        a_long_list_of_children_is_that_of_the_moment,
         an_ephemerals_parent_counts_it_too,
         set_acl_moves_aversion_alone,
         sequential_names_count_all_children_ever_created,
@@ -135,6 +136,35 @@ async fn set_data_moves_what_it_should(site: Site) {
     assert_eq!(after, expected);
     assert_eq!(client.get(&room, false).await, Ok((b"seven..".to_vec(), expected)));
     client.close().await.unwrap();
+}
+
+/// Lists are kept as they were sent: each change of the children must be seen in the next, and another znode of the same
+/// path has its own.
+async fn a_long_list_of_children_is_that_of_the_moment(site: Site) {
+    let server = site.server().await;
+    let (mut client, room) = server.room().await;
+    let parent = format!("{room}/p");
+    for round in ["a", "b"] {
+        client.create(&parent, b"", CreateMode::Persistent).await.unwrap();
+        let mut names: Vec<String> = (10..60).map(|n| format!("{round}{n}")).collect();
+        for name in &names {
+            client.create(&format!("{parent}/{name}"), b"", CreateMode::Persistent).await.unwrap();
+        }
+        for next in 60..63 {
+            assert_eq!(client.children(&parent, false).await.unwrap(), names);
+            let (listed, stat) = client.children2(&parent, false).await.unwrap();
+            assert_eq!((&listed, stat.num_children), (&names, names.len() as i32));
+            client.delete(&format!("{parent}/{}", names.remove(7)), -1).await.unwrap();
+            names.push(format!("{round}{next}"));
+            client.create(&format!("{parent}/{round}{next}"), b"", CreateMode::Persistent).await.unwrap();
+        }
+        assert_eq!(client.children(&parent, false).await.unwrap(), names);
+        for name in names {
+            client.delete(&format!("{parent}/{name}"), -1).await.unwrap();
+        }
+        assert_eq!(client.children(&parent, false).await.unwrap(), Vec::<String>::new());
+        client.delete(&parent, -1).await.unwrap();
+    }
 }
 
 async fn a_parent_counts_its_children(site: Site) {

@@ -46,6 +46,13 @@ pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, reply: &Reply<'_>)
             write::strings(out, children);
             write::stat(out, stat);
         }),
+        Reply::Listed(names, stat) => {
+            out.reserve(LENGTH_BYTES + HEADER_BYTES + names.len() + STAT_BYTES);
+            framed(out, header, |out| {
+                out.put_slice(names);
+                stat.iter().for_each(|stat| write::stat(out, stat));
+            });
+        }
         Reply::Count(count) => framed(out, header, |out| out.put_i32(*count)),
         Reply::Multi(results) => framed(out, header, |out| {
             results.iter().for_each(|result| multi_result(out, result));
@@ -55,6 +62,12 @@ pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, reply: &Reply<'_>)
         Reply::Sasl(token) => framed(out, header, |out| write::buffer(out, token.as_deref())),
         Reply::AddWatch => framed(out, header, |out| out.put_i32(ErrorCode::Ok.code())),
     }
+}
+
+/// Appends a list of `count` names, as the answer to a getChildren holds it.
+pub fn encode_names<'a>(out: &mut BytesMut, count: usize, names: impl Iterator<Item = &'a str>) {
+    write::count(out, count);
+    names.for_each(|name| write::string(out, name));
 }
 
 /// Appends the answer to a getData: the same as [`encode_reply`] of a [`Reply::Data`], from borrowed parts.

@@ -17,7 +17,7 @@ mod tests;
 mod write;
 
 pub use decode::DecodeError;
-pub use encode::{encode_data, encode_event, encode_reply};
+pub use encode::{encode_data, encode_event, encode_names, encode_reply};
 pub use error::ErrorCode;
 pub use frame::{DEFAULT_MAX_BUFFER, FrameError, LENGTH_BYTES, next_frame};
 pub use read::Malformed;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::{Acl, ErrorCode, Id, Stat};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub enum Reply<'a> {
     Children(Vec<Cow<'a, str>>),
     /// getChildren2.
     Children2(Vec<Cow<'a, str>>, Stat),
+    /// The same two, the names as [`super::encode_names`] wrote them. Never read from the wire.
+    Listed(Bytes, Option<Stat>),
     /// getAllChildrenNumber.
     Count(i32),
     Multi(Vec<MultiResult<'a>>),

@@ -44,8 +44,13 @@ pub(super) fn string(out: &mut BytesMut, string: &str) {
     buffer(out, Some(string.as_bytes()));
 }
 
+/// How many elements of a vector follow.
+pub(super) fn count(out: &mut BytesMut, count: usize) {
+    out.put_i32(length(count));
+}
+
 pub(super) fn vector<T>(out: &mut BytesMut, elements: &[T], mut element: impl FnMut(&mut BytesMut, &T)) {
-    out.put_i32(length(elements.len()));
+    count(out, elements.len());
     for one in elements {
         element(out, one);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::commit::{InFlight, LaneLost, Origin, leaves_more};
 use super::connection::{Pending, What};
 use super::engine::{CLAIM_MS, ConnectionId, Engine, Held, Purpose, RENEWALS_PER_TIMEOUT, Task};
+use super::lists::Lists;
 use super::outbox::CloseReason;
 use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
@@ -425,6 +426,7 @@ impl Engine {
         }
         self.lost = None;
         let old = std::mem::replace(&mut self.replica, replica);
+        self.lists = Lists::default();
         self.replica.seen_zxid(old.last_zxid());
         self.backlog.retain(|revision| revision.revision > self.replica.revision());
         let mut applied = Applied { revision: 0, ..Applied::default() };

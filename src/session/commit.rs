@@ -195,7 +195,8 @@ impl Engine {
             let outgoing =
                 Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
             let sent = self.now.mono;
-            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, connections, sent, answered: 0 });
+            self.lanes[lane].in_flight =
+                Some(InFlight { batch, origins, outcome: None, connections, sent, answered: 0 });
             Some(outgoing)
         };
         for (origin, reason) in refused {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::commit::Lane;
 use super::connection::Connection;
+use super::lists::Lists;
 use super::outbox::{CloseReason, Outbox};
 use crate::commit::verdict::Write;
 use crate::jute::Id;
@@ -128,6 +129,7 @@ pub struct Engine {
     pub(super) identity: ServerIdentity,
     pub(super) replica: Replica,
     pub(super) watches: Watches,
+    pub(super) lists: Lists,
     pub(super) connections: HashMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
     pub(super) held: HashMap<i64, Held>,
@@ -185,6 +187,7 @@ impl Engine {
             identity,
             replica,
             watches: Watches::new(),
+            lists: Lists::default(),
             connections: HashMap::new(),
             next_connection: 1,
             held: HashMap::new(),
@@ -494,6 +497,7 @@ impl Engine {
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;
         self.replica = replica;
+        self.lists = Lists::default();
         self.contact = self.now.mono;
         self.reap_orphans();
     }

@@ -9,6 +9,7 @@ mod apply;
 mod commit;
 mod connection;
 mod engine;
+mod lists;
 mod outbox;
 mod read;
 mod view;

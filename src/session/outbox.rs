@@ -83,6 +83,9 @@ impl CloseReason {
     }
 }
 
+/// Room for the first answer: most are shorter, and do not grow the buffer step by step.
+const FIRST_BYTES: usize = 256;
+
 /// Bytes on their way to one client, in the order of the zxids shown. Shared by the engine, which fills it, and
 /// the connection's task, which empties it into the socket.
 #[derive(Debug)]
@@ -127,6 +130,9 @@ impl Outbox {
             return 0;
         }
         let before = state.bytes.len();
+        if state.bytes.capacity() == 0 {
+            state.bytes.reserve(FIRST_BYTES);
+        }
         write(&mut state.bytes);
         let added = state.bytes.len() - before;
         if state.bytes.len() > self.limit {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::apply::Told;
 use super::connection::{Pending, What};
 use super::engine::{ConnectionId, Engine};
+use super::lists::Lists;
 use super::outbox::CloseReason;
 use crate::jute::{
     ErrorCode, Id, MultiReadOp, MultiResult, Perms, Reply, ReplyHeader, Request, SetWatches2, WatcherEvent, WatcherType,
@@ -33,8 +34,8 @@ impl Engine {
                 conn.answer_connect(&session.record)
             }
             What::Request(request) => {
-                let (watches, replica) = (&mut self.watches, &self.replica);
-                let mut reader = Reader { id, replica, ids: &pending.ids, watches };
+                let (watches, lists, replica) = (&mut self.watches, &mut self.lists, &self.replica);
+                let mut reader = Reader { id, replica, ids: &pending.ids, watches, lists };
                 let mut told = Told::default();
                 if let Request::SetWatches(_) | Request::SetWatches2(_) = **request {
                     reader.set_watches(request, |event| {
@@ -77,6 +78,7 @@ struct Reader<'a> {
     replica: &'a Replica,
     ids: &'a [Id],
     watches: &'a mut watches::Watches,
+    lists: &'a mut Lists,
 }
 
 impl<'a> Reader<'a> {
@@ -107,14 +109,20 @@ impl<'a> Reader<'a> {
                 if *watch {
                     self.watches.add(path, self.id, Mode::Child);
                 }
-                Reply::Children(self.names(node))
+                match self.lists.names(self.replica, node) {
+                    Some(names) => Reply::Listed(names, None),
+                    None => Reply::Children(self.names(node)),
+                }
             }
             Request::GetChildren2 { path, watch } => {
                 let node = self.readable(path)?;
                 if *watch {
                     self.watches.add(path, self.id, Mode::Child);
                 }
-                Reply::Children2(self.names(node), node.stat())
+                match self.lists.names(self.replica, node) {
+                    Some(names) => Reply::Listed(names, Some(node.stat())),
+                    None => Reply::Children2(self.names(node), node.stat()),
+                }
             }
             Request::GetAcl { path } => self.get_acl(path)?,
             Request::GetAllChildrenNumber { path } => {
