@@ -451,7 +451,7 @@ async fn nobody_starves() {
         pair.far.answer(sent.lane, result).unwrap();
         pair.far.pull().unwrap();
     }
-    assert!(rounds > 3, "the near server does not stand back at once: {rounds}");
+    assert!(rounds > 1, "the near server stands back for nobody: {rounds}");
     // And the near one goes on when the other has had its turn.
     pair.near.settle().await;
     assert_eq!(pair.near_client.replies().len(), rounds);

@@ -16,9 +16,9 @@ use crate::tree::key;
 use crate::tree::record::{ClaimRecord, GroupPast, LaneRecord, MAX_SLOTS, Past};
 use crate::tree::replica::Replica;
 
-/// A group that has failed this often claims its keys in its `else` branch: twice is bad luck between two
-/// servers, three times in a row is one of them being starved.
-pub const CLAIM_AFTER: u32 = 3;
+/// A group that has failed this often claims its keys in its `else` branch: where two servers write one key, each attempt
+/// that fails costs the store as much as one that succeeds, so they are to take turns early.
+pub const CLAIM_AFTER: u32 = 1;
 
 /// What a compare or an operation costs beside its key and value: the store's prefix (`MAX_PREFIX`), and protobuf's
 /// tags, lengths and numbers.

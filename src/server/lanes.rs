@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::session::{LaneAnswer, Outgoing};
+use crate::session::{Engine, LaneAnswer, Outgoing};
 use crate::store::StoreError;
 
 /// First and longest pause before the same batch is sent again: an etcd election takes about a second.
@@ -33,8 +33,9 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
     };
     loop {
         id += 1;
-        let Some(outgoing) = shared.take(|engine| engine.take_batch(lane, id)) else {
-            shared.lane_work(lane).await;
+        let (outgoing, turn) = shared.take(|engine| (engine.take_batch(lane, id), engine.next_turn()));
+        let Some(outgoing) = outgoing else {
+            wait(&shared, lane, turn).await;
             continue;
         };
         let answer = send(&shared, &outgoing).await;
@@ -58,6 +59,16 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
         if let Err(over) = done {
             return over;
         }
+    }
+}
+
+/// Waits for work; no longer than until `turn`, when keys come back that were left to other servers.
+async fn wait(shared: &Shared, lane: usize, turn: Option<u64>) {
+    let work = shared.lane_work(lane);
+    let Some(turn) = turn else { return work.await };
+    let pause = Duration::from_millis(turn.saturating_sub(shared.now().mono));
+    if tokio::time::timeout(pause, work).await.is_err() {
+        shared.with(Engine::expire_turns);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::commit::{InFlight, LaneLost, Origin, leaves_more};
 use super::connection::{Pending, What};
-use super::engine::{CLAIM_MS, ConnectionId, Engine, Held, Purpose, RENEWALS_PER_TIMEOUT, Task};
+use super::engine::{ConnectionId, Engine, Held, Purpose, RENEWALS_PER_TIMEOUT, Task};
 use super::lists::Lists;
 use super::outbox::CloseReason;
 use super::read::SYNC_CONNECTED;
@@ -146,11 +146,15 @@ impl Engine {
 
     fn apply(&mut self, revision: &Revision) -> Result<(), ApplyError> {
         let mut applied = self.replica.apply(revision)?;
+        self.heed_others(&applied, revision);
         let batch = self.own_batch(&applied);
         let succeeded = batch.as_ref().map(|batch| groups(batch, revision)).unwrap_or_default();
         let (answers, origins) = match batch {
             Some(batch) => {
                 self.release_keys(&batch.batch.keys);
+                if succeeded.contains(&true) {
+                    self.turns.own(&batch.batch.keys, self.now.mono);
+                }
                 (batch.batch.answers, batch.origins)
             }
             None => (Vec::new(), Vec::new()),
@@ -183,7 +187,6 @@ impl Engine {
             self.metrics.retries.inc_by(failed.len() as u64);
         }
         self.put_back(failed);
-        self.take_claims(&applied);
         for (session, attached) in &applied.sessions {
             self.session_changed(*session, *attached);
         }
@@ -208,20 +211,19 @@ impl Engine {
         if mine { lane.in_flight.take() } else { None }
     }
 
-    fn take_claims(&mut self, applied: &Applied) {
+    /// Another server's batch, or its claim.
+    fn heed_others(&mut self, applied: &Applied, revision: &Revision) {
+        let now = self.now.mono;
         for (server, claim) in &applied.claims {
             if *server != self.identity.server {
-                let until = self.now.mono + CLAIM_MS;
-                self.claimed.extend(claim.keys.iter().map(|key| (key.clone(), until)));
+                self.turns.claimed(&claim.keys, now);
             }
         }
-        if let Some((server, _, _)) = &applied.lane
-            && *server != self.identity.server
-            && applied.claims.is_empty()
-        {
-            // Another server had its turn.
-            self.claimed.clear();
-            self.recall();
+        if applied.lane.as_ref().is_some_and(|(server, ..)| *server != self.identity.server) {
+            let busy = &self.busy;
+            if self.turns.others(revision, now, |key| busy.contains_key(key)) {
+                self.recall();
+            }
         }
     }
 

@@ -97,8 +97,8 @@ impl Engine {
         let mut builder = Builder::new(&self.replica, self.config.limits, self.now.wall);
         let mut origins = Vec::new();
         let mut refused = Vec::new();
-        let (busy, claimed) = (&self.busy, &self.claimed);
-        let is_busy = |key: &Bytes| busy.contains_key(key) || claimed.contains_key(key);
+        let (busy, turns) = (&self.busy, &self.turns);
+        let is_busy = |key: &Bytes| busy.contains_key(key) || turns.is_left(key);
 
         let mut later = VecDeque::new();
         while let Some(task) = self.tasks.pop_front() {

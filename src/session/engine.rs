@@ -12,6 +12,7 @@ use super::commit::Lane;
 use super::connection::Connection;
 use super::lists::Lists;
 use super::outbox::{CloseReason, Outbox};
+use super::turns::Turns;
 use crate::commit::verdict::Write;
 use crate::jute::Id;
 use crate::metrics::Metrics;
@@ -27,9 +28,6 @@ const MARGIN_DIVISOR: u64 = 10;
 
 /// See [`MARGIN_DIVISOR`]: half a second is a round trip with a retransmission.
 const MIN_MARGIN_MS: u64 = 500;
-
-/// How long keys that another server claims are left out of batches, in milliseconds: some round trips to etcd.
-pub(super) const CLAIM_MS: u64 = 50;
 
 /// A store that has not answered a batch for so long, in milliseconds, is away: commits take some milliseconds, an
 /// election a second.
@@ -147,8 +145,7 @@ pub struct Engine {
     pub(super) batches: u64,
     /// Keys written by batches in flight.
     pub(super) busy: HashMap<Bytes, usize>,
-    /// Keys that other servers claim, and until when.
-    pub(super) claimed: HashMap<Bytes, u64>,
+    pub(super) turns: Turns,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
     /// The newest revision that the store has told of.
@@ -200,7 +197,7 @@ impl Engine {
             lanes,
             batches: 0,
             busy: HashMap::new(),
-            claimed: HashMap::new(),
+            turns: Turns::default(),
             backlog: VecDeque::new(),
             store_revision: 0,
             reap_again_at: None,
@@ -331,14 +328,22 @@ impl Engine {
         std::mem::take(&mut self.revocations)
     }
 
+    /// When, by the engine's clock, [`Engine::expire_turns`] is due.
+    pub fn next_turn(&self) -> Option<u64> {
+        self.turns.next()
+    }
+
+    /// Takes back keys that were left to other servers, which have not come for them.
+    pub fn expire_turns(&mut self) {
+        if self.turns.expire(self.now.mono) {
+            self.recall();
+        }
+    }
+
     /// What time alone brings about: expiry, doubtful leases, writes that waited too long.
     pub fn tick(&mut self) {
         let now = self.now.mono;
-        let claims = self.claimed.len();
-        self.claimed.retain(|_, until| *until > now);
-        if self.claimed.len() < claims {
-            self.recall();
-        }
+        self.expire_turns();
         self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
@@ -490,7 +495,7 @@ impl Engine {
         self.reaping.clear();
         self.closing.clear();
         self.busy.clear();
-        self.claimed.clear();
+        self.turns = Turns::default();
         self.backlog.clear();
         self.lost = None;
         self.batches = 0;

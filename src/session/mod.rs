@@ -12,6 +12,7 @@ mod engine;
 mod lists;
 mod outbox;
 mod read;
+mod turns;
 mod view;
 
 pub use commit::{LaneAnswer, LaneLost, Outgoing};

@@ -107,6 +107,17 @@ impl Zketcd {
         (0..self.engine.lanes()).find_map(|lane| self.build_on(lane))
     }
 
+    /// The same, where need be after the time for which keys are left to another server.
+    fn build_at_last(&mut self) -> Option<Sent> {
+        loop {
+            if let Some(sent) = self.build() {
+                return Some(sent);
+            }
+            let turn = self.engine.next_turn()?;
+            self.pass_unseen(turn.saturating_sub(self.now.mono));
+        }
+    }
+
     pub fn build_on(&mut self, lane: usize) -> Option<Sent> {
         self.batches += 1;
         let outgoing = self.engine.take_batch(lane, self.batches)?;
@@ -142,7 +153,7 @@ impl Zketcd {
     /// Builds, commits, answers and applies until nothing is left to do.
     pub async fn settle(&mut self) {
         self.pull().expect("nothing is lost");
-        while let Some(sent) = self.build() {
+        while let Some(sent) = self.build_at_last() {
             let result = self.commit(&sent).await;
             self.answer(sent.lane, result).expect("the lane is there");
             self.pull().expect("nothing is lost");
