@@ -1,11 +1,12 @@
 //! One client's socket: a handshake, then frames in and the outbox out.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
@@ -22,8 +23,11 @@ use crate::session::{CloseReason, ConnectionId, Incoming, Outbox, Outgo};
 use crate::store::StoreError;
 use crate::tree::record::SessionRecord;
 
-/// Bytes asked of the socket at a time: some hundred small requests.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes asked of the socket at a time, at first and after quiet times: some small requests.
+const FEW_BYTES: usize = 2 * 1024;
+
+/// The most: some hundred small requests. Between the two about as much as comes at a time.
+const MANY_BYTES: usize = 64 * 1024;
 
 /// How long the last answers may take to go out after a close, and a four-letter word's answer.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -38,7 +42,7 @@ const LEASE_RETRY: Duration = Duration::from_millis(200);
 /// Serves one client until either side ends it.
 pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr) {
     let (reading, writing) = socket.into_split();
-    let mut client = Client { shared, config, peer, reading, buffer: BytesMut::new() };
+    let mut client = Client { shared, config, peer, reading, buffer: BytesMut::new(), chunk: FEW_BYTES };
     let first = match timeout(client.config.connections.handshake_timeout, client.first()).await {
         Ok(first) => first,
         Err(_) => Err(CloseReason::HandshakeTimeout),
@@ -61,6 +65,8 @@ struct Client {
     peer: SocketAddr,
     reading: OwnedReadHalf,
     buffer: BytesMut,
+    /// Bytes to be asked of the socket.
+    chunk: usize,
 }
 
 impl Client {
@@ -82,13 +88,28 @@ impl Client {
         }
     }
 
+    /// Reads what has come, or waits for it: with no buffer where none is begun, as ten thousand sessions are silent most of
+    /// the time.
     async fn fill(&mut self) -> Result<(), CloseReason> {
-        self.buffer.reserve(READ_BYTES);
-        match self.reading.read_buf(&mut self.buffer).await {
-            Ok(0) | Err(_) => Err(CloseReason::ClientGone),
-            Ok(count) => {
-                self.shared.metrics.bytes_received.inc_by(count as u64);
-                Ok(())
+        loop {
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            self.reading.readable().await.map_err(|_| CloseReason::ClientGone)?;
+            self.buffer.reserve(self.chunk);
+            match self.reading.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(CloseReason::ClientGone),
+                Ok(count) => {
+                    self.chunk = match count {
+                        count if count >= self.chunk => (self.chunk * 2).min(MANY_BYTES),
+                        count if count < self.chunk / 4 => (self.chunk / 2).max(FEW_BYTES),
+                        _ => self.chunk,
+                    };
+                    self.shared.metrics.bytes_received.inc_by(count as u64);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Err(CloseReason::ClientGone),
             }
         }
     }
