@@ -315,8 +315,13 @@ async fn writers_of_one_parent_share_a_group_and_a_revision() {
     }
     let sent = pair.far.build().unwrap();
     assert_eq!((sent.outgoing.requests, sent.outgoing.txn.then.len()), (10, 2), "the lane and one group");
+    let metrics = pair.far.metrics.clone();
+    let counted = || [&metrics.batch_requests, &metrics.batch_bytes].map(|all| all.get_sample_sum());
+    let [requests, bytes] = counted();
     let result = pair.far.commit(&sent).await;
     pair.far.answer(sent.lane, result).unwrap();
+    let (requests, bytes) = (counted()[0] - requests, counted()[1] - bytes);
+    assert!(requests == 10.0 && bytes > 10.0 * "/a/n-0000000000".len() as f64, "{requests} requests, {bytes} bytes");
     pair.far.pull().unwrap();
     let mut zxids = Vec::new();
     for (at, client) in clients.iter_mut().enumerate() {

@@ -109,6 +109,8 @@ pub struct Batch {
     pub witnesses: Vec<Option<Bytes>>,
     /// Every key that the batch writes.
     pub keys: Vec<Bytes>,
+    /// About how many bytes the transaction has.
+    pub bytes: usize,
     pub txn: Txn,
 }
 
@@ -230,7 +232,7 @@ impl<'a> Builder<'a> {
             otherwise: vec![Op::Get { key: lane_key }],
         };
         let answers = self.answers.into_iter().zip(group_of).collect();
-        Batch { number, id, answers, witnesses, keys, txn }
+        Batch { number, id, answers, witnesses, keys, bytes: self.bytes, txn }
     }
 
     fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64) -> Txn {

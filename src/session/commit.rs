@@ -211,6 +211,7 @@ impl Engine {
             return Ok(());
         };
         self.metrics.batch_requests.observe(in_flight.origins.len() as f64);
+        self.metrics.batch_bytes.observe(in_flight.batch.bytes as f64);
         self.metrics.commit_duration.observe(self.now.mono.saturating_sub(in_flight.sent) as f64 / 1e3);
         match answer {
             LaneAnswer::Rejected(reason) => {

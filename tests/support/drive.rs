@@ -35,6 +35,7 @@ pub const SESSION_MS: u64 = 10_000;
 /// A server without its sockets and tasks.
 pub struct Zketcd {
     pub engine: Engine,
+    pub metrics: Arc<Metrics>,
     pub store: Arc<dyn Store>,
     stream: ChangeStream,
     limits: Limits,
@@ -76,8 +77,9 @@ impl Zketcd {
             outstanding: 10_000,
         };
         let now = Now { mono: 1_000, wall: WALL };
-        let engine = Engine::new(config, Arc::new(Metrics::new()), me, replica, now);
-        Zketcd { engine, store, stream, limits, now, batches: 0 }
+        let metrics = Arc::new(Metrics::new());
+        let engine = Engine::new(config, metrics.clone(), me, replica, now);
+        Zketcd { engine, metrics, store, stream, limits, now, batches: 0 }
     }
 
     /// Lets that many milliseconds pass.
