@@ -61,8 +61,8 @@ pub fn sequence(counter: i32) -> String {
 }
 
 /// The longest path that can be created, in bytes. ZooKeeper's limit is the frame; deleting a znode names its path six
-/// times in one transaction, which must fit into etcd's 1.5 MiB.
-pub const MAX_PATH: usize = 64 * 1024;
+/// times in one transaction, which must fit into etcd's 1.5 MiB, and the embedded store's keys are below 64 KiB.
+pub const MAX_PATH: usize = 63 * 1024;
 
 /// Whether `path` is one of [`RESERVED`], which delete refuses with `BadArguments`.
 pub fn is_reserved(path: &str) -> bool {
