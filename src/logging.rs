@@ -2,10 +2,13 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogConfig, LogFormat};
+
+/// The embedded store's database tells of each of its steps at `info`. What the filter says of it goes before this.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +27,20 @@ pub fn check_filter(filter: &str) -> Result<(), ParseError> {
     EnvFilter::builder().parse(filter).map(drop)
 }
 
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    let filter = EnvFilter::builder().parse(directives)?;
+    match filter.max_level_hint() {
+        Some(LevelFilter::OFF | LevelFilter::ERROR) => Ok(filter),
+        _ => EnvFilter::builder().parse(format!("{QUIET},{directives}")),
+    }
+}
+
 /// Starts logging for the whole process; to be called once.
 ///
 /// # Errors
 /// The filter is malformed, or a log was started before.
 pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
-    let filter = EnvFilter::builder().parse(&config.filter)?;
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt().with_env_filter(filter(&config.filter)?).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => lines.with_ansi(wants_colour()).try_init()?,
         // The spans (a connection's, with its session's id) stand beside the fields, not only as a list of parents.
@@ -56,5 +66,15 @@ mod tests {
         for bad in ["info,zketcd=loud", "=", "a=b=c"] {
             assert!(check_filter(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_database_is_quiet_unless_it_is_asked_for() {
+        let has = |directives: &str, directive: &str| {
+            filter(directives).unwrap().to_string().split(',').any(|one| one == directive)
+        };
+        assert!(has("info", "fjall=warn") && has("info", "info"));
+        assert!(has("info,fjall=debug", "fjall=debug") && !has("info,fjall=debug", "fjall=warn"));
+        assert!(!has("off", "fjall=warn") && !has("error", "fjall=warn"));
     }
 }

@@ -1,7 +1,8 @@
 //! The embedded store's data directory.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -133,6 +134,104 @@ async fn many_writers_are_all_acknowledged() {
     let written = timeout(Duration::from_secs(60), join_all((0..WRITERS).map(write))).await;
     written.expect("every write is acknowledged");
     assert_eq!(store.snapshot().await.unwrap().entries.len(), 2 * WRITERS * rounds);
+}
+
+/// A journal that was cut anywhere gives what was acknowledged before the cut, and nothing else.
+#[tokio::test]
+async fn a_journal_cut_short_gives_whole_transactions() {
+    const GROUPS: i64 = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    let before = revision(&*store).await;
+    let (journal, start) = journal(dir.path());
+    let mut ends = vec![start];
+    for n in 0..GROUPS {
+        let n = n.to_string();
+        apply(&*store, [put(&format!("first/{n}"), &n), put("counter", &n), put(&format!("second/{n}"), &n)]).await;
+        let end = used(&journal);
+        assert!(end > ends[ends.len() - 1], "it is in the journal when it is acknowledged");
+        ends.push(end);
+    }
+    // As the power's failure would leave it: the store is still open.
+    let copy = tempfile::tempdir().unwrap();
+    for cut in (start..=used(&journal)).step_by(7).chain(ends.iter().copied()) {
+        fs::remove_dir_all(copy.path()).unwrap();
+        copy_tree(dir.path(), copy.path(), &journal, cut);
+        let store = Embedded::open(copy.path()).unwrap();
+        let whole = ends.iter().filter(|end| **end <= cut).count() as i64 - 1;
+        assert_eq!(revision(&*store).await, before + whole, "cut at {cut} of {ends:?}");
+        let newest = (whole > 0).then(|| (whole - 1).to_string());
+        assert_eq!(value(&*store, "counter").await, newest);
+        for n in 0..GROUPS {
+            for half in ["first", "second"] {
+                let there = value(&*store, &format!("{half}/{n}")).await.is_some();
+                assert_eq!(there, n < whole, "{half}/{n}, cut at {cut} of {ends:?}");
+            }
+        }
+        // What comes after it is kept too.
+        apply(&*store, [put("after", "1")]).await;
+        drop(store);
+        let store = Embedded::open(copy.path()).unwrap();
+        assert_eq!(revision(&*store).await, before + whole + 1);
+        assert_eq!(value(&*store, "after").await.as_deref(), Some("1"));
+    }
+}
+
+/// So much that tables are written and merged, and journals come and go.
+#[tokio::test]
+async fn more_than_a_journal_is_there_after_a_reopen() {
+    const KEYS: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    let (first, _) = journal(dir.path());
+    let mut n = 0;
+    while first.exists() {
+        assert!(n < 1000, "the first journal is never removed");
+        let key = format!("k{}", n % KEYS);
+        match n % 7 {
+            6 => apply(&*store, [delete(&key)]).await,
+            _ => apply(&*store, [put(&key, &format!("{n}-{}", "v".repeat(500_000)))]).await,
+        };
+        n += 1;
+    }
+    let snapshot = sorted(&*store).await;
+    drop(store);
+    let store = Embedded::open(dir.path()).unwrap();
+    assert_eq!(sorted(&*store).await, snapshot);
+}
+
+/// The newest journal in `dir`, and how much of it is written.
+fn journal(dir: &Path) -> (PathBuf, u64) {
+    let mut journals: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            journals.extend(fs::read_dir(entry.path()).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    journals.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    assert_eq!(journals.len(), 1, "{journals:?}");
+    let journal = journals.remove(0);
+    let used = used(&journal);
+    (journal, used)
+}
+
+/// Room for a journal is made ahead, and reads as zeros.
+fn used(journal: &Path) -> u64 {
+    fs::read(journal).unwrap().iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// Copies `from`, of `journal` the first `cut` bytes.
+fn copy_tree(from: &Path, to: &Path, journal: &Path, cut: u64) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_tree(&path, &to, journal, cut);
+        } else {
+            let length = if path == journal { cut } else { u64::MAX };
+            io::copy(&mut fs::File::open(&path).unwrap().take(length), &mut fs::File::create(to).unwrap()).unwrap();
+        }
+    }
 }
 
 async fn sorted(store: &dyn Store) -> zketcd::store::Snapshot {

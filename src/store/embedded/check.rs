@@ -1,8 +1,10 @@
-//! What etcd refuses before it evaluates a transaction: its `checkTxnRequest` and `checkIntervals`.
+//! What etcd refuses before it evaluates a transaction: its `checkTxnRequest` and `checkIntervals`; and keys that the
+//! data directory has no room for.
 
 use bytes::Bytes;
 use hashbrown::HashSet;
 
+use super::disk::MAX_KEY;
 use crate::store::{Limits, Op, StoreError, Txn};
 
 /// How deep transactions may nest. etcd has no such limit of its own (protobuf's, 100, stands in); the evaluation
@@ -38,6 +40,9 @@ fn check_level(txn: &Txn, ops: usize, depth: usize, bytes: &mut usize) -> Result
         match op {
             Op::Put { key, value, .. } => {
                 check_key(key)?;
+                if key.len() > MAX_KEY {
+                    return Err(refused("key is too long"));
+                }
                 *bytes += key.len() + value.len();
             }
             Op::Delete { key } | Op::Get { key } => {
@@ -180,5 +185,10 @@ mod tests {
         assert_eq!(check(&of("123456789"), limits), Ok(()));
         assert!(check(&of("1234567890"), limits).is_err());
         assert!(check(&then(vec![put("")]), limits).is_err());
+
+        let limits = Limits { txn_ops: 1, request_bytes: 1 << 20 };
+        let of = |length| then(vec![Op::Put { key: vec![b'k'; length].into(), value: Bytes::new(), lease: 0 }]);
+        assert_eq!(check(&of(MAX_KEY), limits), Ok(()));
+        assert!(check(&of(MAX_KEY + 1), limits).is_err());
     }
 }

@@ -1,57 +1,121 @@
-//! The data directory: one redb file that holds the keys, the leases and the revision.
+//! The data directory: a fjall database, a log-structured merge tree with a journal, that holds the keys, the leases and
+//! the revision.
 //!
-//! | table | key | value |
+//! One keyspace, so that the whole of a journal goes with one flush. The first byte of a record's key says what it is:
+//!
+//! | first byte | then | value |
 //! | --- | --- | --- |
-//! | `meta` | `format`, `cluster`, `revision` | a number |
-//! | `keys` | the key | create revision, mod revision, version, lease (8 bytes each, big endian), then the value |
-//! | `leases` | id | ttl in seconds |
+//! | `META` | `format`, `cluster`, `revision` | a number, 8 bytes, big endian, as all here |
+//! | `LEASE` | id | ttl in seconds |
+//! | `KEY` | the key | create revision, mod revision, version, lease (8 bytes each), then the value |
+//!
+//! The state has everything in memory, so the database is only appended to, and read once, at the start.
 
-use std::fs;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use fjall::config::{BlockSizePolicy, FilterPolicy, PinningPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use tokio::time::Instant;
 
 use super::state::{Entry, FIRST_REVISION, State, Touched};
 use crate::store::{Limits, StoreError};
 
 /// The data's format. Whoever changes the layout raises it.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
-const FILE: &str = "zketcd.redb";
+/// The database in the directory.
+const DATABASE: &str = "zketcd.fjall";
 
-/// redb's own page cache. Everything is in the state already, so it serves the writing only.
-const CACHE_BYTES: usize = 128 * 1024 * 1024;
+/// The database while it is made. It gets its name once it is whole, as a start cut short would leave one that fjall
+/// can't open.
+const UNFINISHED: &str = "zketcd.fjall.new";
 
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
-const LEASES: TableDefinition<i64, i64> = TableDefinition::new("leases");
+/// Locked by the process that uses the directory.
+const LOCK: &str = "zketcd.lock";
 
-/// The length of what precedes the value in the table `keys`.
+/// What format 1 had, which no release wrote.
+const FORMER: &str = "zketcd.redb";
+
+const KEYSPACE: &str = "zketcd";
+
+const META: u8 = 0;
+const LEASE: u8 = 1;
+const KEY: u8 = 2;
+
+/// The longest key: fjall counts its length in two bytes, and the first of them says what it is.
+pub(super) const MAX_KEY: usize = u16::MAX as usize - 1;
+
+/// The length of what precedes the value in the record of a key.
 const HEADER: usize = 32;
 
-#[derive(Debug)]
+/// fjall's cache of blocks. Everything is in the state already, so it serves the reading at the start only.
+const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// How much is written to the journal alone before it goes to a table: as little as fjall recommends.
+const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The size of the journals at which fjall forces tables to be written: as little as it allows.
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Blocks are read one after the other and never looked up, so large ones, with a small index, are right.
+const BLOCK_BYTES: u32 = 32 * 1024;
+
+/// What a batch ends with in a journal of fjall 3.
+const END_OF_BATCH: &[u8; 4] = b"FJL\x03";
+
+/// The thread that writes tables and merges them. With more of them, fjall keeps one back from merging, and that one
+/// spins while the others merge.
+const WORKERS: usize = 1;
+
+/// How a group is committed: with fdatasync, which leaves out nothing but the file's times. The length of a journal that
+/// has grown is part of what it writes, as the data could not be read without it.
+const DURABILITY: PersistMode = PersistMode::SyncData;
+
 pub(super) struct Disk {
     database: Database,
+    keyspace: Keyspace,
     cluster: u64,
+    /// Held until the database has been closed: fields are dropped in order.
+    _lock: File,
 }
 
+/// Why a write failed.
+pub(super) type Error = fjall::Error;
+
 impl Disk {
-    /// Opens, or makes, the file in `dir` and reads all of it. Refuses a directory that holds anything else, one that
-    /// another process has open, and data of another format.
+    /// Opens, or makes, the database in `dir` and reads all of it. Refuses a directory that holds anything else, one
+    /// that another process has open, and data of another format.
     pub fn open(dir: &Path, limits: Limits, now: Instant) -> Result<(Self, State), StoreError> {
-        let path = prepare(dir)?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => refused(dir, "is in use by another process"),
-            DatabaseError::UpgradeRequired(_) => refused(dir, "was written by another version of zketcd"),
-            error => refused(dir, &format!("does not hold data of zketcd that can be read: {error}")),
+        let failed = |error: io::Error| refused(dir, &format!("can't be used: {error}"));
+        check(dir)?;
+        let lock = File::create(dir.join(LOCK)).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => refused(dir, "is in use by another process"),
+            TryLockError::Error(error) => failed(error),
         })?;
-        let cluster = identify(&database, dir)?;
-        let mut state = State::new(limits, true);
-        load(&database, &mut state, now).map_err(|error| refused(dir, &format!("can't be read: {error}")))?;
-        Ok((Disk { database, cluster }, state))
+        let path = dir.join(DATABASE);
+        if !path.try_exists().map_err(failed)? {
+            make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
+        }
+        let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
+        let database = recover(&path).map_err(|error| unreadable(error.to_string()))?;
+        if !database.keyspace_exists(KEYSPACE) {
+            return Err(refused(dir, "does not hold data of zketcd"));
+        }
+        let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| unreadable(error.to_string()))?;
+        let (cluster, state) = load(&keyspace, limits, now).map_err(|error| match error {
+            LoadError::Fjall(error) => unreadable(error.to_string()),
+            LoadError::Record(why) => unreadable(why),
+            LoadError::Format(format) => {
+                refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
+            }
+        })?;
+        Ok((Disk { database, keyspace, cluster, _lock: lock }, state))
     }
 
     /// The random number drawn when the directory was made.
@@ -59,117 +123,196 @@ impl Disk {
         self.cluster
     }
 
-    /// Writes what changed, in one transaction of redb; when this returns, it has been fsynced.
-    pub fn write(&self, state: &State, touched: Touched) -> Result<(), redb::Error> {
-        let write = begin(&self.database)?;
-        {
-            let mut keys = write.open_table(KEYS)?;
-            let mut touched_keys: Vec<Bytes> = touched.keys.into_iter().collect();
-            touched_keys.sort_unstable();
-            let mut record = Vec::new();
-            for key in touched_keys {
-                match state.entry(&key) {
-                    Some(entry) => {
-                        encode(entry, &mut record);
-                        keys.insert(&key[..], &record[..])?;
-                    }
-                    None => {
-                        keys.remove(&key[..])?;
-                    }
+    /// Writes what changed, all of it or nothing; when this returns, it has been fsynced.
+    pub fn write(&self, state: &State, touched: Touched) -> Result<(), Error> {
+        let records = touched.keys.len() + touched.leases.len() + 1;
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
+        let mut name = Vec::new();
+        let mut record = Vec::new();
+        for key in touched.keys {
+            named(KEY, &key, &mut name);
+            match state.entry(&key) {
+                Some(entry) => {
+                    encode(entry, &mut record);
+                    batch.insert(&self.keyspace, &name[..], &record[..]);
                 }
+                None => batch.remove(&self.keyspace, &name[..]),
             }
-            if !touched.leases.is_empty() {
-                let mut leases = write.open_table(LEASES)?;
-                for id in touched.leases {
-                    match state.lease_ttl(id) {
-                        Some(ttl) => leases.insert(id, ttl)?,
-                        None => leases.remove(id)?,
-                    };
-                }
-            }
-            write.open_table(META)?.insert("revision", state.revision().unsigned_abs())?;
         }
-        write.commit()?;
-        Ok(())
+        for id in touched.leases {
+            named(LEASE, &id.to_be_bytes(), &mut name);
+            match state.lease_ttl(id) {
+                Some(ttl) => batch.insert(&self.keyspace, &name[..], ttl.to_be_bytes()),
+                None => batch.remove(&self.keyspace, &name[..]),
+            }
+        }
+        put_number(&mut batch, &self.keyspace, "revision", state.revision().unsigned_abs());
+        batch.commit()
     }
 }
 
-/// Makes the directory where it is missing, and gives the file's path in it.
-fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// Makes the directory where it is missing, and looks whether it is ours.
+fn check(dir: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| refused(dir, &format!("can't be used: {error}"));
     fs::create_dir_all(dir).map_err(failed)?;
-    let path = dir.join(FILE);
-    if !path.try_exists().map_err(failed)? {
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let name = name.to_string_lossy();
-            // A volume's root has a lost+found, and mounts leave hidden files.
-            if name != "lost+found" && !name.starts_with('.') {
-                return Err(refused(dir, &format!("is not a data directory of zketcd: it holds {name}")));
-            }
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if name == FORMER {
+            let why = format!("was written by an earlier version of zketcd: this one can't read its {FORMER}");
+            return Err(refused(dir, &why));
+        }
+        // A volume's root has a lost+found, and mounts leave hidden files.
+        if ![DATABASE, UNFINISHED, LOCK, "lost+found"].contains(&&*name) && !name.starts_with('.') {
+            return Err(refused(dir, &format!("is not a data directory of zketcd: it holds {name}")));
         }
     }
-    Ok(path)
-}
-
-/// Checks the format, or writes it where the file is new; gives the cluster's number.
-fn identify(database: &Database, dir: &Path) -> Result<u64, StoreError> {
-    let failed = |error: redb::Error| refused(dir, &format!("can't be read: {error}"));
-    let tables = || -> Result<usize, redb::Error> { Ok(database.begin_read()?.list_tables()?.count()) };
-    if tables().map_err(failed)? == 0 {
-        return initialize(database).map_err(failed);
-    }
-    let (format, cluster) = meta(database)
-        .map_err(|error| refused(dir, &format!("does not hold data of zketcd ({error})")))?
-        .ok_or_else(|| refused(dir, "does not hold data of zketcd"))?;
-    if format != FORMAT {
-        return Err(refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only")));
-    }
-    Ok(cluster)
-}
-
-fn meta(database: &Database) -> Result<Option<(u64, u64)>, redb::Error> {
-    let meta = database.begin_read()?.open_table(META)?;
-    let number = |name| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|guard| guard.value())) };
-    Ok(number("format")?.zip(number("cluster")?))
-}
-
-fn initialize(database: &Database) -> Result<u64, redb::Error> {
-    let cluster = super::random_id();
-    let write = begin(database)?;
-    {
-        let mut meta = write.open_table(META)?;
-        meta.insert("format", FORMAT)?;
-        meta.insert("cluster", cluster)?;
-        meta.insert("revision", FIRST_REVISION.unsigned_abs())?;
-        write.open_table(KEYS)?;
-        write.open_table(LEASES)?;
-    }
-    write.commit()?;
-    Ok(cluster)
-}
-
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
-    let mut write = database.begin_write()?;
-    write.set_durability(Durability::Immediate)?;
-    Ok(write)
-}
-
-fn load(database: &Database, state: &mut State, now: Instant) -> Result<(), redb::Error> {
-    let read = database.begin_read()?;
-    for lease in read.open_table(LEASES)?.iter()? {
-        let (id, ttl) = lease?;
-        state.restore_lease(id.value(), ttl.value(), now);
-    }
-    for record in read.open_table(KEYS)?.iter()? {
-        let (key, record) = record?;
-        let entry = decode(record.value())
-            .ok_or_else(|| redb::Error::Corrupted(format!("the record of {:?} is cut short", key.value())))?;
-        state.restore_key(Bytes::copy_from_slice(key.value()), entry);
-    }
-    let revision = read.open_table(META)?.get("revision")?.and_then(|guard| i64::try_from(guard.value()).ok());
-    state.restore_revision(revision.ok_or_else(|| redb::Error::Corrupted("the revision is missing".to_owned()))?);
     Ok(())
+}
+
+/// Makes the database: under another name until all of it is on the disk.
+fn make(dir: &Path, path: &Path) -> Result<(), Error> {
+    let unfinished = dir.join(UNFINISHED);
+    if unfinished.try_exists()? {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    let database = open(&unfinished)?;
+    let keyspace = database.keyspace(KEYSPACE, options)?;
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    put_number(&mut batch, &keyspace, "format", FORMAT);
+    put_number(&mut batch, &keyspace, "cluster", super::random_id());
+    put_number(&mut batch, &keyspace, "revision", FIRST_REVISION.unsigned_abs());
+    batch.commit()?;
+    drop((keyspace, database));
+    fs::rename(&unfinished, path)?;
+    File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+/// Opens the database. fjall drops a batch at the journal's end that was written in part, but not one whose end is
+/// there and whose middle is not, as where power failed before its fsync was done and the disk had written a later block
+/// first. Nobody was told of such a batch, so it is dropped here: without its end, it is one that fjall drops.
+fn recover(path: &Path) -> Result<Database, Error> {
+    let broken = match open(path) {
+        Err(error @ Error::JournalRecovery(_)) => error,
+        opened => return opened,
+    };
+    let Some((journal, end)) = last_end(path)? else { return Err(broken) };
+    let mark = |bytes| -> io::Result<()> {
+        let file = File::options().write(true).open(&journal)?;
+        file.write_all_at(bytes, end)?;
+        file.sync_all()
+    };
+    mark(&[0; END_OF_BATCH.len()])?;
+    match open(path) {
+        Ok(database) => {
+            tracing::warn!("the last write to {} was cut short, and has been dropped", path.display());
+            Ok(database)
+        }
+        // It was another batch: what is broken there had been acknowledged.
+        Err(_) => {
+            mark(END_OF_BATCH)?;
+            Err(broken)
+        }
+    }
+}
+
+/// The newest journal, and where in it the last batch's end is marked.
+fn last_end(path: &Path) -> io::Result<Option<(PathBuf, u64)>> {
+    let mut newest = None;
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        newest = newest.max(number.map(|number| (number, path)));
+    }
+    let Some((_, journal)) = newest else { return Ok(None) };
+    let bytes = fs::read(&journal)?;
+    let end = bytes.windows(END_OF_BATCH.len()).rposition(|window| window == END_OF_BATCH);
+    Ok(end.map(|end| (journal, end as u64)))
+}
+
+fn open(path: &Path) -> Result<Database, Error> {
+    Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES)
+        .worker_threads(WORKERS)
+        .manual_journal_persist(true)
+        .open()
+}
+
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
+        .filter_policy(FilterPolicy::disabled())
+        .filter_block_pinning_policy(PinningPolicy::disabled())
+        .index_block_pinning_policy(PinningPolicy::disabled())
+        .manual_journal_persist(true)
+}
+
+enum LoadError {
+    Fjall(fjall::Error),
+    Record(String),
+    Format(u64),
+}
+
+impl From<fjall::Error> for LoadError {
+    fn from(error: fjall::Error) -> Self {
+        LoadError::Fjall(error)
+    }
+}
+
+fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, State), LoadError> {
+    let number = |name: &str| -> Result<u64, LoadError> {
+        let mut key = Vec::new();
+        named(META, name.as_bytes(), &mut key);
+        let number = keyspace.get(&key)?.and_then(|value| Some(u64::from_be_bytes((*value).try_into().ok()?)));
+        number.ok_or_else(|| LoadError::Record(format!("no {name}")))
+    };
+    let format = number("format")?;
+    if format != FORMAT {
+        return Err(LoadError::Format(format));
+    }
+    let mut state = State::new(limits, true);
+    // Leases come before the keys that they hold.
+    for pair in keyspace.range([LEASE]..) {
+        let (name, value) = pair.into_inner()?;
+        restore(&mut state, &name, &value, now)
+            .ok_or_else(|| LoadError::Record(format!("the record of {name:?} is cut short")))?;
+    }
+    let revision = number("revision")?;
+    state.restore_revision(i64::try_from(revision).map_err(|_| LoadError::Record(format!("revision {revision}")))?);
+    Ok((number("cluster")?, state))
+}
+
+fn restore(state: &mut State, name: &[u8], value: &[u8], now: Instant) -> Option<()> {
+    match name.split_first()? {
+        (&LEASE, id) => {
+            let number = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
+            state.restore_lease(number(id)?, number(value)?, now);
+        }
+        (&KEY, key) => state.restore_key(Bytes::copy_from_slice(key), decode(value)?),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn named(kind: u8, rest: &[u8], name: &mut Vec<u8>) {
+    name.clear();
+    name.push(kind);
+    name.extend_from_slice(rest);
+}
+
+fn put_number(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, name: &str, number: u64) {
+    let mut key = Vec::new();
+    named(META, name.as_bytes(), &mut key);
+    batch.insert(keyspace, key, number.to_be_bytes());
 }
 
 fn encode(entry: &Entry, record: &mut Vec<u8>) {
@@ -201,8 +344,12 @@ fn refused(dir: &Path, why: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Op, Txn};
 
-    const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 1000 };
+    const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 100_000 };
+
+    /// A value of many blocks of a disk.
+    const LARGE: usize = 40_000;
 
     fn open(dir: &Path) -> Result<(Disk, State), StoreError> {
         Disk::open(dir, LIMITS, Instant::now())
@@ -220,9 +367,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         {
             let (disk, _) = open(dir.path()).unwrap();
-            let write = begin(&disk.database).unwrap();
-            write.open_table(META).unwrap().insert("format", 7).unwrap();
-            write.commit().unwrap();
+            let mut batch = disk.database.batch().durability(Some(DURABILITY));
+            put_number(&mut batch, &disk.keyspace, "format", 7);
+            batch.commit().unwrap();
         }
         assert!(refusal(dir.path()).contains("format 7"));
     }
@@ -231,26 +378,82 @@ mod tests {
     fn a_foreign_database_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         {
-            let database = Database::create(dir.path().join(FILE)).unwrap();
-            let write = database.begin_write().unwrap();
-            write.open_table(TableDefinition::<u64, u64>::new("theirs")).unwrap().insert(1, 1).unwrap();
-            write.commit().unwrap();
+            let database = super::open(&dir.path().join(DATABASE)).unwrap();
+            database.keyspace("theirs", options).unwrap().insert("1", "1").unwrap();
         }
         assert!(refusal(dir.path()).contains("does not hold data of zketcd"));
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(FILE), "something else entirely").unwrap();
+        fs::write(dir.path().join(DATABASE), "something else entirely").unwrap();
         assert!(refusal(dir.path()).contains("does not hold data of zketcd"));
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(DATABASE)).unwrap();
+        fs::write(dir.path().join(DATABASE).join("version"), "something else entirely").unwrap();
+        assert!(refusal(dir.path()).contains("does not hold data of zketcd"));
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FORMER), "redb").unwrap();
+        assert!(refusal(dir.path()).contains("an earlier version of zketcd"));
     }
 
     #[test]
     fn a_directory_with_other_files_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("lost+found")).unwrap();
+        fs::write(dir.path().join(".nfs"), "").unwrap();
         fs::write(dir.path().join("version-2"), "").unwrap();
         assert!(refusal(dir.path()).contains("it holds version-2"));
+        assert!(!dir.path().join(LOCK).exists(), "nothing is left in what is not ours");
         fs::remove_file(dir.path().join("version-2")).unwrap();
         let _open = open(dir.path()).unwrap();
         assert!(refusal(dir.path()).contains("in use by another process"));
+    }
+
+    /// What a start leaves that was killed while it made the database.
+    #[test]
+    fn a_database_made_in_part_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(UNFINISHED)).unwrap();
+        fs::write(dir.path().join(UNFINISHED).join("0.jnl"), "").unwrap();
+        let (disk, _) = open(dir.path()).unwrap();
+        let cluster = disk.cluster();
+        drop(disk);
+        assert_eq!(open(dir.path()).unwrap().0.cluster(), cluster);
+        assert!(!dir.path().join(UNFINISHED).exists());
+    }
+
+    #[test]
+    fn a_torn_last_write_is_dropped_and_a_torn_earlier_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, mut state) = open(dir.path()).unwrap();
+        for (key, letter) in [("first", b'f'), ("second", b's')] {
+            let put = Op::Put { key: key.into(), value: vec![letter; LARGE].into(), lease: 0 };
+            state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
+            let touched = state.take_touched();
+            disk.write(&state, touched).unwrap();
+        }
+        drop((disk, state));
+        let keys = |state: &State| ["first", "second"].map(|key| state.entry(&key.into()).is_some());
+        let journal = last_end(&dir.path().join(DATABASE)).unwrap().unwrap().0;
+        let whole = fs::read(&journal).unwrap();
+        let tear = |letter: u8| {
+            let mut bytes = whole.clone();
+            let value = bytes.windows(LARGE).position(|window| window.iter().all(|byte| *byte == letter)).unwrap();
+            bytes[value + LARGE / 2..][..LARGE / 4].fill(0);
+            fs::write(&journal, bytes).unwrap();
+        };
+        tear(b'f');
+        for _ in 0..2 {
+            assert!(refusal(dir.path()).contains("can be read"));
+        }
+        tear(b's');
+        let (disk, state) = open(dir.path()).unwrap();
+        assert_eq!(keys(&state), [true, false]);
+        assert_eq!(state.revision(), FIRST_REVISION + 1);
+        drop(disk);
+        assert_eq!(keys(&open(dir.path()).unwrap().1), [true, false]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::journal::Journal;
 use super::state::State;
 use crate::store::{Revision, Snapshot, StoreError, Txn, TxnResult};
@@ -96,13 +96,13 @@ impl Engine {
         }
     }
 
-    fn write(&mut self) -> Result<(), redb::Error> {
+    fn write(&mut self) -> Result<(), disk::Error> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let touched = self.state.take_touched();
         if touched.is_empty() { Ok(()) } else { disk.write(&self.state, touched) }
     }
 
-    fn fail(&mut self, error: redb::Error) {
+    fn fail(&mut self, error: disk::Error) {
         tracing::error!(%error, "the data directory can't be written; the store stops");
         let error = StoreError::Unavailable(format!("the data directory can't be written: {error}"));
         self.journal.close(error.clone());
