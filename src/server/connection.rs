@@ -1,12 +1,11 @@
 //! One client's socket: a handshake, then frames in and the outbox out.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
@@ -91,27 +90,23 @@ impl Client {
     /// Reads what has come, or waits for it: with no buffer where none is begun, as ten thousand sessions are silent most of
     /// the time.
     async fn fill(&mut self) -> Result<(), CloseReason> {
-        loop {
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
-            }
-            self.reading.readable().await.map_err(|_| CloseReason::ClientGone)?;
-            self.buffer.reserve(self.chunk);
-            match self.reading.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(CloseReason::ClientGone),
-                Ok(count) => {
-                    self.chunk = match count {
-                        count if count >= self.chunk => (self.chunk * 2).min(MANY_BYTES),
-                        count if count < self.chunk / 4 => (self.chunk / 2).max(FEW_BYTES),
-                        _ => self.chunk,
-                    };
-                    self.shared.metrics.bytes_received.inc_by(count as u64);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Err(CloseReason::ClientGone),
-            }
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
         }
+        self.reading.readable().await.map_err(|_| CloseReason::ClientGone)?;
+        self.buffer.reserve(self.chunk);
+        // Not `try_read_buf`, which gives way to nobody where the client never pauses.
+        let count = match self.reading.read_buf(&mut self.buffer).await {
+            Ok(0) | Err(_) => return Err(CloseReason::ClientGone),
+            Ok(count) => count,
+        };
+        self.chunk = match count {
+            count if count >= self.chunk => (self.chunk * 2).min(MANY_BYTES),
+            count if count < self.chunk / 4 => (self.chunk / 2).max(FEW_BYTES),
+            _ => self.chunk,
+        };
+        self.shared.metrics.bytes_received.inc_by(count as u64);
+        Ok(())
     }
 
     fn frame(&mut self) -> Result<Option<Bytes>, CloseReason> {
