@@ -211,6 +211,7 @@ impl<'a> Builder<'a> {
         let number = lane.number + 1;
         let mut record = LaneRecord { number, batch_id: id, slots: self.answers.len() as u16, past: Vec::new() };
         let mut txns = Vec::with_capacity(leaders.len());
+        let mut spare = self.byte_limit().saturating_sub(self.bytes);
         let mut witnesses = Vec::with_capacity(leaders.len());
         let mut keys = Vec::new();
         for leader in leaders {
@@ -219,7 +220,7 @@ impl<'a> Builder<'a> {
             if let (Some(witness), false) = (&witness, group.past.is_empty()) {
                 record.past.push(GroupPast { witness: witness.clone(), changes: group.past.clone() });
             }
-            txns.push(Op::Txn(self.group_txn(group, lane, leader as u16, batch)));
+            txns.push(Op::Txn(self.group_txn(group, lane, leader as u16, batch, &mut spare)));
             witnesses.push(witness);
             keys.extend(group.writes.iter().map(|key| self.keys.get(*key).clone()));
         }
@@ -235,20 +236,24 @@ impl<'a> Builder<'a> {
         Batch { number, id, answers, witnesses, keys, bytes: self.bytes, txn }
     }
 
-    fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64) -> Txn {
+    /// `spare`: bytes that claims may take.
+    fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64, spare: &mut usize) -> Txn {
         let mut compares: Vec<&(KeyId, State)> = group.compares.iter().collect();
         compares.sort_unstable();
         compares.dedup();
         let compare = compares.into_iter().map(|(key, state)| state.compare(self.keys.get(*key).clone())).collect();
         let values = group.writes.iter().filter_map(|key| Some((self.keys.get(*key), &self.overlay.get(*key)?.0)));
         let then = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
-        let otherwise = if group.fails >= CLAIM_AFTER && !group.writes.is_empty() {
-            let value =
-                ClaimRecord { keys: group.writes.iter().map(|key| self.keys.get(*key).clone()).collect() }.encode();
-            vec![Op::Put { key: key::claim(lane.server, lane.lane, leader), value, lease: lane.lease }]
-        } else {
-            Vec::new()
-        };
+        let mut otherwise = Vec::new();
+        if group.fails >= CLAIM_AFTER && !group.writes.is_empty() {
+            let keys = group.writes.iter().map(|key| self.keys.get(*key).clone()).collect();
+            let value = ClaimRecord { keys }.encode();
+            if let Some(left) = spare.checked_sub(value.len() + OVERHEAD) {
+                *spare = left;
+                let key = key::claim(lane.server, lane.lane, leader);
+                otherwise.push(Op::Put { key, value, lease: lane.lease });
+            }
+        }
         Txn { compare, then, otherwise }
     }
 
@@ -322,6 +327,10 @@ impl<'a> Builder<'a> {
         fresh
     }
 
+    fn byte_limit(&self) -> usize {
+        self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0
+    }
+
     fn lacks_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> Option<String> {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
@@ -337,7 +346,7 @@ impl<'a> Builder<'a> {
             ));
         }
         let bytes = self.bytes + self.size(effects);
-        let limit = self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0;
+        let limit = self.byte_limit();
         if bytes > limit {
             return Some(format!(
                 "it needs {bytes} bytes in one request, the limit is {limit}: raise etcd's --max-request-bytes and zketcd's --etcd-max-request-bytes"

@@ -152,9 +152,7 @@ impl Engine {
         let (answers, origins) = match batch {
             Some(batch) => {
                 self.release_keys(&batch.batch.keys);
-                if succeeded.contains(&true) {
-                    self.turns.own(&batch.batch.keys, self.now.mono);
-                }
+                self.turns.own(revision, self.now.mono);
                 (batch.batch.answers, batch.origins)
             }
             None => (Vec::new(), Vec::new()),
@@ -215,7 +213,9 @@ impl Engine {
     fn heed_others(&mut self, applied: &Applied, revision: &Revision) {
         let now = self.now.mono;
         for (server, claim) in &applied.claims {
-            if *server != self.identity.server {
+            if *server == self.identity.server {
+                self.turns.claimed_here(&claim.keys, now);
+            } else {
                 self.turns.claimed(&claim.keys, now);
             }
         }

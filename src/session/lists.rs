@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
-use crate::jute::encode_names;
+use crate::jute::{LENGTH_BYTES, encode_names};
 use crate::tree::replica::{Node, Replica};
 
 /// Shorter lists are as quickly written anew.
@@ -13,7 +13,7 @@ const LONG: usize = 16;
 /// Lists kept: ZooKeeper's `zookeeper.maxGetChildrenResponseCacheSize`.
 const LISTS: usize = 400;
 
-/// Bytes of all of them: four lists as long as a default client takes (`jute.maxbuffer`, 1 MiB).
+/// Bytes of all of them: four lists as long as a default client takes (`jute.maxbuffer`, 1 MiB). A longer one is not kept.
 const BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -40,7 +40,8 @@ impl Lists {
         if let Some(list) = self.lists.get(node.path()).filter(|list| list.of == of) {
             return Some(list.names.clone());
         }
-        let mut out = BytesMut::new();
+        let length: usize = replica.children(node).map(|name| LENGTH_BYTES + name.len()).sum();
+        let mut out = BytesMut::with_capacity(LENGTH_BYTES + length);
         encode_names(&mut out, node.child_count(), replica.children(node));
         let names = out.freeze();
         self.keep(node.path(), List { of, names: names.clone() });
@@ -48,13 +49,19 @@ impl Lists {
     }
 
     fn keep(&mut self, path: &str, list: List) {
+        if list.names.len() > BYTES / 4 {
+            return;
+        }
         self.bytes += path.len() + list.names.len();
         if let Some(old) = self.lists.insert(path.into(), list) {
             self.bytes -= path.len() + old.names.len();
         }
-        if self.lists.len() > LISTS || self.bytes > BYTES {
-            self.lists.clear();
-            self.bytes = 0;
+        while self.lists.len() > LISTS || self.bytes > BYTES {
+            // Any of them: in the order of the hashes, which nobody can choose.
+            let Some(other) = self.lists.keys().next().cloned() else { return };
+            if let Some(list) = self.lists.remove(&other) {
+                self.bytes -= other.len() + list.names.len();
+            }
         }
     }
 }
