@@ -12,7 +12,7 @@ use support::client::{self, Client, ConnectOptions, Error, create_op, delete_op,
 use support::server::Running;
 use support::{children, create, delete, event, get, set};
 use zketcd::jute::{CreateMode, ErrorCode, MultiOp, Reply, Request};
-use zketcd::session::{CloseReason, LaneAnswer};
+use zketcd::session::{CloseReason, LaneAnswer, SLOW_MS};
 use zketcd::store::embedded::Embedded;
 use zketcd::store::faults::{Faults, Faulty};
 use zketcd::store::{Change, Store};
@@ -175,6 +175,7 @@ async fn an_own_revision_that_the_stream_lost_is_found_missing() {
             near.pass(1);
         } else {
             near.send(&mut other, Request::Sync { path: "/".into() });
+            near.pass(SLOW_MS);
             let next = near.build().unwrap();
             let result = near.commit(&next).await;
             let mut changes = near.store.changes(result.revision).await.unwrap();

@@ -24,8 +24,8 @@ const CLIENTS: usize = 3;
 /// Batches of a server that may be under way at a time.
 const LANES: usize = 3;
 
-/// Milliseconds that a step takes: after a few of them a batch may again be based on one that is not applied.
-const STEP_MS: u64 = 10;
+/// Milliseconds that a step takes: a few of them make a store slow, and end another server's turn.
+const STEP_MS: u64 = 2;
 
 /// What the test does next, at one of the two servers.
 #[derive(Debug, Clone)]

@@ -1,10 +1,11 @@
 //! The lanes: each sends one batch at a time, until its outcome is known.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::session::{Engine, LaneAnswer, Outgoing};
+use crate::session::{Engine, LaneAnswer, Outgoing, SLOW_MS};
 use crate::store::StoreError;
 
 /// First and longest pause before the same batch is sent again: an etcd election takes about a second.
@@ -38,7 +39,7 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
             wait(&shared, lane, turn).await;
             continue;
         };
-        let answer = send(&shared, &outgoing).await;
+        let answer = answer(&shared, &outgoing).await;
         if let LaneAnswer::Result(result) = &answer
             && result.revision < outgoing.applied
         {
@@ -69,6 +70,18 @@ async fn wait(shared: &Shared, lane: usize, turn: Option<u64>) {
     let pause = Duration::from_millis(turn.saturating_sub(shared.now().mono));
     if tokio::time::timeout(pause, work).await.is_err() {
         shared.with(Engine::expire_turns);
+    }
+}
+
+/// The answer to a batch; where it is slow to come, the other lanes are told that they need not wait for it.
+async fn answer(shared: &Shared, outgoing: &Outgoing) -> LaneAnswer {
+    let mut sent = pin!(send(shared, outgoing));
+    match tokio::time::timeout(Duration::from_millis(SLOW_MS), &mut sent).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            shared.with(|_| ());
+            sent.await
+        }
     }
 }
 

@@ -12,6 +12,13 @@ use crate::commit::verdict::{Answer, Write};
 use crate::jute::{ErrorCode, Reply, ReplyHeader};
 use crate::store::{Txn, TxnResult};
 
+/// A store that takes so long to answer a batch, in milliseconds, is far away or busy: the next does not wait for it. A
+/// commit of 64 requests takes two on one machine.
+pub const SLOW_MS: u64 = 4;
+
+/// So many waiting connections fill a batch: what etcd's default `--max-txn-ops` allows.
+const FULL: usize = 120;
+
 /// A commit lane: one batch in flight at a time.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -27,8 +34,6 @@ pub(super) struct InFlight {
     /// By slot.
     pub origins: Vec<Origin>,
     pub outcome: Option<Outcome>,
-    /// How many connections have requests in it.
-    pub connections: usize,
     pub sent: u64,
     /// When the outcome came.
     pub answered: u64,
@@ -79,12 +84,13 @@ pub enum LaneAnswer {
 pub struct LaneLost;
 
 impl Engine {
-    /// Whether connections wait with a write that should have a batch now. Beside others in flight it is to be no smaller
-    /// than they are: each transaction costs the store its own share, whatever is in it.
+    /// Whether connections wait with a write that should have a batch now. Each transaction costs the store its own share,
+    /// whatever is in it: beside another in flight a batch goes only when it is full, or when the store is slow to answer.
     pub(super) fn is_worth_a_batch(&self) -> bool {
         let in_flight = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref());
-        let largest = in_flight.map(|batch| batch.connections).max().unwrap_or(0);
-        !self.ready.is_empty() && self.ready.len() >= largest
+        let last = in_flight.map(|batch| batch.sent).max();
+        let is_slow = last.is_none_or(|sent| self.now.mono.saturating_sub(sent) >= SLOW_MS);
+        !self.ready.is_empty() && (is_slow || self.left_over || self.ready.len() >= FULL)
     }
 
     /// The next batch of an idle lane; `None`: nothing to do that could be done now.
@@ -126,7 +132,6 @@ impl Engine {
         self.tasks = later;
 
         let mut later = VecDeque::new();
-        let mut connections = 0;
         while let Some(conn_id) = self.ready.pop_front() {
             let Some(conn) = self.connections.get_mut(&conn_id) else { continue };
             conn.ready = false;
@@ -165,7 +170,6 @@ impl Engine {
                     }
                 }
             }
-            connections += usize::from(conn.in_flight > 0);
             if blocked {
                 conn.ready = true;
                 self.blocked.push_back(conn_id);
@@ -181,6 +185,8 @@ impl Engine {
                 break;
             }
         }
+        // Of those that were offered, some had no room.
+        self.left_over = !later.is_empty();
         later.append(&mut self.ready);
         self.ready = later;
 
@@ -195,8 +201,7 @@ impl Engine {
             let outgoing =
                 Outgoing { txn: batch.txn.clone(), applied: self.replica.revision(), requests: origins.len() };
             let sent = self.now.mono;
-            self.lanes[lane].in_flight =
-                Some(InFlight { batch, origins, outcome: None, connections, sent, answered: 0 });
+            self.lanes[lane].in_flight = Some(InFlight { batch, origins, outcome: None, sent, answered: 0 });
             Some(outgoing)
         };
         for (origin, reason) in refused {

@@ -134,6 +134,8 @@ pub struct Engine {
     /// Connections whose next request is a write that waits for a batch.
     pub(super) ready: VecDeque<ConnectionId>,
     pub(super) tasks: VecDeque<Task>,
+    /// The last batch had no room for all that were ready.
+    pub(super) left_over: bool,
     /// Those of `ready` and of `tasks` that need a busy key.
     pub(super) blocked: VecDeque<ConnectionId>,
     pub(super) blocked_tasks: VecDeque<Task>,
@@ -189,6 +191,7 @@ impl Engine {
             next_connection: 1,
             held: HashMap::new(),
             ready: VecDeque::new(),
+            left_over: false,
             tasks: VecDeque::new(),
             blocked: VecDeque::new(),
             blocked_tasks: VecDeque::new(),
