@@ -40,7 +40,8 @@ fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
 /// # Errors
 /// The filter is malformed, or a log was started before.
 pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
-    let lines = fmt().with_env_filter(filter(&config.filter)?).with_writer(std::io::stderr);
+    // Who read the lines may be gone: to say so on the same stream would end the thread that logs.
+    let lines = fmt().with_env_filter(filter(&config.filter)?).with_writer(std::io::stderr).log_internal_errors(false);
     match config.format {
         LogFormat::Text => lines.with_ansi(wants_colour()).try_init()?,
         // The spans (a connection's, with its session's id) stand beside the fields, not only as a list of parents.

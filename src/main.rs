@@ -1,6 +1,7 @@
 //! The command line: flags in, exit code out.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("zketcd: {}", one_line(&error.to_string()));
+            say(&one_line(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -57,7 +58,7 @@ async fn signals(mut terminate: Signal, mut interrupt: Signal, shutdown: Cancell
     info!("draining: answering what was taken, then closing; a second signal ends the process at once");
     shutdown.cancel();
     next(&mut terminate, &mut interrupt).await;
-    eprintln!("zketcd: ended by a second signal before all was drained");
+    say("ended by a second signal before all was drained");
     std::process::exit(1);
 }
 
@@ -75,6 +76,11 @@ fn raise_open_files(config: &Config) {
     {
         warn!(files, "this process may open fewer files than --max-connections {total} needs: raise ulimit -n");
     }
+}
+
+/// A last line for whoever still reads; unlike `eprintln!`, it fails for nobody else.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "zketcd: {line}");
 }
 
 /// Whoever starts the program in a container sees one line of it.

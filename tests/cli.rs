@@ -1,7 +1,7 @@
 //! The program as its users start it: version, help, errors, health checks, signals.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,29 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `zketcd serve 2>&1 | head`, or a log collector that has died.
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on_and_ends() {
+    let mut server = Server::start();
+    drop(server.child.stderr.take());
+    for _ in 0..2 {
+        assert_eq!(run(&mut server.healthcheck(&[])).0, Some(0));
+        let mut client = TcpStream::connect(server.listen).unwrap();
+        // A bad handshake, of which the log tells.
+        client.write_all(&[0xff; 8]).unwrap();
+        assert_eq!(client.read(&mut [0; 8]).unwrap_or(0), 0);
+    }
+    server.signal("TERM");
+    let begun = Instant::now();
+    let code = loop {
+        match server.child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None => assert!(begun.elapsed() < PATIENCE, "it does not end"),
+        }
+    };
+    assert_eq!(code, Some(0));
 }
 
 #[test]

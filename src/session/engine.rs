@@ -179,6 +179,7 @@ impl Engine {
         now: Now,
     ) -> Self {
         let lanes = (0..config.lanes).map(|_| Lane::default()).collect();
+        metrics.snapshots.inc();
         let mut engine = Engine {
             config,
             metrics,
@@ -505,6 +506,8 @@ impl Engine {
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;
         self.replica = replica;
+        self.metrics.snapshots.inc();
+        self.store_revision = 0;
         self.lists = Lists::default();
         self.contact = self.now.mono;
         self.reap_orphans();
