@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::commit::{InFlight, LaneLost, Origin, leaves_more};
 use super::connection::{Pending, What};
 use super::engine::{ConnectionId, Engine, Held, Purpose, RENEWALS_PER_TIMEOUT, Task};
-use super::lists::Lists;
 use super::outbox::CloseReason;
 use super::read::SYNC_CONNECTED;
 use crate::commit::batch::Outcome;
@@ -427,8 +426,7 @@ impl Engine {
             return Err(LaneLost);
         }
         self.lost = None;
-        let old = std::mem::replace(&mut self.replica, replica);
-        self.lists = Lists::default();
+        let old = self.adopt(replica);
         self.replica.seen_zxid(old.last_zxid());
         self.backlog.retain(|revision| revision.revision > self.replica.revision());
         let mut applied = Applied { revision: 0, ..Applied::default() };
@@ -465,7 +463,6 @@ impl Engine {
         for conn in all {
             self.advance(conn);
         }
-        self.metrics.snapshots.inc();
         Ok(())
     }
 

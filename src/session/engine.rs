@@ -486,6 +486,14 @@ impl Engine {
         }
     }
 
+    /// Takes a snapshot's tree in the replica's place, and gives the old one. What was derived from that is forgotten:
+    /// revisions alone do not tell the trees of a restored store apart.
+    pub(super) fn adopt(&mut self, replica: Replica) -> Replica {
+        self.lists = Lists::default();
+        self.metrics.snapshots.inc();
+        std::mem::replace(&mut self.replica, replica)
+    }
+
     /// Ends every connection and forgets what was in flight: this server goes on under a new identity, from a
     /// new snapshot. Sessions live on in the store; their clients come back.
     pub fn reset(&mut self, identity: ServerIdentity, replica: Replica) {
@@ -493,6 +501,7 @@ impl Engine {
         self.suspended = false;
         self.held.clear();
         self.ready.clear();
+        self.left_over = false;
         self.tasks.clear();
         self.blocked.clear();
         self.blocked_tasks.clear();
@@ -505,10 +514,8 @@ impl Engine {
         self.batches = 0;
         self.lanes = (0..self.config.lanes).map(|_| Lane::default()).collect();
         self.identity = identity;
-        self.replica = replica;
-        self.metrics.snapshots.inc();
+        self.adopt(replica);
         self.store_revision = 0;
-        self.lists = Lists::default();
         self.contact = self.now.mono;
         self.reap_orphans();
     }

@@ -8,7 +8,8 @@ use super::engine::{ConnectionId, Engine};
 use super::lists::Lists;
 use super::outbox::CloseReason;
 use crate::jute::{
-    ErrorCode, Id, MultiReadOp, MultiResult, Perms, Reply, ReplyHeader, Request, SetWatches2, WatcherEvent, WatcherType,
+    ErrorCode, Id, MultiReadOp, MultiResult, Perms, Reply, ReplyHeader, Request, SetWatches2, Stat, WatcherEvent,
+    WatcherType,
 };
 use crate::tree::replica::{Node, Replica};
 use crate::tree::watches::Mode;
@@ -109,20 +110,14 @@ impl<'a> Reader<'a> {
                 if *watch {
                     self.watches.add(path, self.id, Mode::Child);
                 }
-                match self.lists.names(self.replica, node) {
-                    Some(names) => Reply::Listed(names, None),
-                    None => Reply::Children(self.names(node)),
-                }
+                self.list(node, None)
             }
             Request::GetChildren2 { path, watch } => {
                 let node = self.readable(path)?;
                 if *watch {
                     self.watches.add(path, self.id, Mode::Child);
                 }
-                match self.lists.names(self.replica, node) {
-                    Some(names) => Reply::Listed(names, Some(node.stat())),
-                    None => Reply::Children2(self.names(node), node.stat()),
-                }
+                self.list(node, Some(node.stat()))
             }
             Request::GetAcl { path } => self.get_acl(path)?,
             Request::GetAllChildrenNumber { path } => {
@@ -197,6 +192,15 @@ impl<'a> Reader<'a> {
     fn permits(&self, node: &Node, perms: Perms) -> Result<(), ErrorCode> {
         let allowed = node.acl().is_none_or(|list| acl::permits(list, perms, self.ids));
         if allowed { Ok(()) } else { Err(ErrorCode::NoAuth) }
+    }
+
+    /// The answer to a getChildren, or with a `stat` to a getChildren2.
+    fn list(&mut self, node: &'a Node, stat: Option<Stat>) -> Reply<'a> {
+        match (self.lists.names(self.replica, node), stat) {
+            (Some(names), stat) => Reply::Listed(names, stat),
+            (None, Some(stat)) => Reply::Children2(self.names(node), stat),
+            (None, None) => Reply::Children(self.names(node)),
+        }
     }
 
     fn names(&self, node: &'a Node) -> Vec<Cow<'a, str>> {
