@@ -73,7 +73,7 @@ fn group_failed(result: &TxnResult, group: usize) -> bool {
 /// The replicas are one tree, in all that clients can see.
 fn assert_same_tree(a: &Zketcd, b: &Zketcd) {
     let all = |server: &Zketcd| {
-        let node = |node: &zketcd::tree::replica::Node| {
+        let node = |node: &zketcd::tree::node::Node| {
             (node.path().to_owned(), node.stat(), node.data.clone(), node.acl().cloned())
         };
         let mut nodes: Vec<_> = server.replica().iter().map(node).collect();

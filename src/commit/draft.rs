@@ -14,8 +14,9 @@ use crate::jute::{Acl, ErrorCode, Id, Perms, Stat};
 use crate::store::{Compare, Op};
 use crate::tree::acl;
 use crate::tree::key;
+use crate::tree::node::{Node, cversion};
 use crate::tree::record::{AclRecord, Born, ChangeKind, ChildRecord, NodeRecord, Past, Place, SessionRecord, Stamp};
-use crate::tree::replica::{Node, Replica, cversion};
+use crate::tree::replica::Replica;
 
 /// A zxid of the batch under way, whose revision is not known yet: negative, with the slot in it.
 pub fn pending_zxid(slot: u16) -> i64 {

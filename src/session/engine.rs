@@ -428,7 +428,7 @@ impl Engine {
     /// Looks for empty containers and expired TTL nodes, as `ContainerManager` does.
     pub fn sweep(&mut self) {
         let now = self.now.wall;
-        let due = |node: &&crate::tree::replica::Node| {
+        let due = |node: &&crate::tree::node::Node| {
             node.child_count() == 0
                 && match OwnerKind::of(node.owner) {
                     // Its counter may have gone round.

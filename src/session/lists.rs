@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
 use crate::jute::{LENGTH_BYTES, encode_names};
-use crate::tree::replica::{Node, Replica};
+use crate::tree::node::Node;
+use crate::tree::replica::Replica;
 
 /// Shorter lists are as quickly written anew.
 const LONG: usize = 16;

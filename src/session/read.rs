@@ -11,7 +11,8 @@ use crate::jute::{
     ErrorCode, Id, MultiReadOp, MultiResult, Perms, Reply, ReplyHeader, Request, SetWatches2, Stat, WatcherEvent,
     WatcherType,
 };
-use crate::tree::replica::{Node, Replica};
+use crate::tree::node::Node;
+use crate::tree::replica::Replica;
 use crate::tree::watches::Mode;
 use crate::tree::{acl, path, watches};
 

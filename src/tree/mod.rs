@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod key;
+pub mod node;
 pub mod path;
 pub mod quota;
 pub mod record;

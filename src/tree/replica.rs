@@ -11,13 +11,14 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use super::key::{self, Parsed};
+use super::node::{Node, NodeAcl};
 use super::path;
 use super::quota::{self, Usage};
 use super::record::{
     AclRecord, BadRecord, Born, ChangeKind, ChildRecord, ClaimRecord, LaneRecord, MetaRecord, NodeRecord, Place,
     SLOT_BITS, SessionRecord,
 };
-use crate::jute::{Acl, Stat};
+use crate::jute::Acl;
 use crate::store::{Change as StoreChange, KeyValue, Revision, Snapshot};
 
 /// Why a replica cannot go on from where it is.
@@ -40,109 +41,6 @@ impl ApplyError {
     pub fn is_loss(&self) -> bool {
         matches!(self, ApplyError::Gap { .. } | ApplyError::Missed { .. })
     }
-}
-
-/// A znode.
-#[derive(Debug)]
-pub struct Node {
-    path: Box<str>,
-    pub data: Option<Box<[u8]>>,
-    pub czxid: i64,
-    pub mzxid: i64,
-    pub ctime: i64,
-    pub mtime: i64,
-    pub version: i32,
-    pub owner: i64,
-    /// Of the key `n<path>`; 0 for a node that exists without its key.
-    pub create_revision: i64,
-    pub mod_revision: i64,
-    /// This node's place among its parent's children.
-    sibling: u32,
-    children: Option<Box<Children>>,
-    acl: Option<Box<NodeAcl>>,
-}
-
-impl Node {
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// Children ever created: the counter of sequential names.
-    pub fn created(&self) -> i32 {
-        self.children.as_ref().map_or(0, |c| c.created)
-    }
-
-    /// Of the key `c<path>`; 0 where there is none.
-    pub fn children_revision(&self) -> i64 {
-        self.children.as_ref().map_or(0, |c| c.mod_revision)
-    }
-
-    pub fn child_count(&self) -> usize {
-        self.children.as_ref().map_or(0, |c| c.ids.len())
-    }
-
-    pub fn pzxid(&self) -> i64 {
-        match &self.children {
-            Some(children) if children.mod_revision > 0 => children.pzxid,
-            _ => self.czxid,
-        }
-    }
-
-    /// `None`: open to all, the default.
-    pub fn acl(&self) -> Option<&Arc<[Acl]>> {
-        self.acl.as_ref().map(|a| &a.list)
-    }
-
-    pub fn aversion(&self) -> i32 {
-        self.acl.as_ref().map_or(0, |a| a.aversion)
-    }
-
-    /// Of the key `a<path>`; 0 where there is none.
-    pub fn acl_revision(&self) -> i64 {
-        self.acl.as_ref().map_or(0, |a| a.mod_revision)
-    }
-
-    pub fn data_length(&self) -> usize {
-        self.data.as_ref().map_or(0, |d| d.len())
-    }
-
-    /// As `DataNode.copyStat` computes it.
-    pub fn stat(&self) -> Stat {
-        let count = self.child_count() as i32;
-        Stat {
-            czxid: self.czxid,
-            mzxid: self.mzxid,
-            ctime: self.ctime,
-            mtime: self.mtime,
-            version: self.version,
-            cversion: cversion(self.created(), count),
-            aversion: self.aversion(),
-            ephemeral_owner: super::path::shown_owner(self.owner),
-            data_length: self.data_length() as i32,
-            num_children: count,
-            pzxid: self.pzxid(),
-        }
-    }
-}
-
-/// ZooKeeper shows creations and deletions of children, and stores the creations.
-pub fn cversion(created: i32, count: i32) -> i32 {
-    created.wrapping_mul(2).wrapping_sub(count)
-}
-
-#[derive(Debug, Default)]
-struct Children {
-    created: i32,
-    pzxid: i64,
-    mod_revision: i64,
-    ids: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct NodeAcl {
-    list: Arc<[Acl]>,
-    aversion: i32,
-    mod_revision: i64,
 }
 
 /// A live session, as its record says.
