@@ -74,7 +74,7 @@ fn group_failed(result: &TxnResult, group: usize) -> bool {
 fn assert_same_tree(a: &Zketcd, b: &Zketcd) {
     let all = |server: &Zketcd| {
         let node = |node: &zketcd::tree::node::Node| {
-            (node.path().to_owned(), node.stat(), node.data.clone(), node.acl().cloned())
+            (node.path().to_owned(), node.stat(), node.data().map(<[u8]>::to_vec), node.acl().cloned())
         };
         let mut nodes: Vec<_> = server.replica().iter().map(node).collect();
         nodes.sort_by(|x, y| x.0.cmp(&y.0));

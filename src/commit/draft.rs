@@ -79,7 +79,7 @@ impl NodeView {
             ctime: node.ctime,
             mtime: node.mtime,
             version: node.version,
-            owner: node.owner,
+            owner: node.owner(),
             data_length: node.data_length(),
         }
     }

@@ -430,7 +430,7 @@ impl Engine {
         let now = self.now.wall;
         let due = |node: &&crate::tree::node::Node| {
             node.child_count() == 0
-                && match OwnerKind::of(node.owner) {
+                && match OwnerKind::of(node.owner()) {
                     // Its counter may have gone round.
                     OwnerKind::Container => node.created() != 0,
                     OwnerKind::Ttl(ttl) => now.saturating_sub(node.mtime) > ttl,

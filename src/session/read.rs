@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
                 if *watch {
                     self.watches.add(path, self.id, Mode::Data);
                 }
-                Reply::Data(node.data.as_deref().map(Cow::Borrowed), node.stat())
+                Reply::Data(node.data().map(Cow::Borrowed), node.stat())
             }
             Request::GetChildren { path, watch } => {
                 let node = self.readable(path)?;
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         let result = match op {
             MultiReadOp::GetData { path } => self
                 .readable(path)
-                .map(|node| MultiResult::GetData { data: node.data.as_deref().map(Cow::Borrowed), stat: node.stat() }),
+                .map(|node| MultiResult::GetData { data: node.data().map(Cow::Borrowed), stat: node.stat() }),
             MultiReadOp::GetChildren { path } => {
                 self.readable(path).map(|node| MultiResult::GetChildren { children: self.names(node) })
             }

@@ -5,68 +5,143 @@ use std::sync::Arc;
 use super::path;
 use crate::jute::{Acl, Stat};
 
-/// A znode.
+/// A znode. There may be millions of them, so what few have is apart.
 #[derive(Debug)]
 pub struct Node {
-    pub(super) path: Box<str>,
-    pub data: Option<Box<[u8]>>,
+    /// The path, then the data: two allocations would take 24 bytes more.
+    bytes: Box<[u8]>,
+    path_length: u32,
+    /// This node's place among its parent's children.
+    pub(super) sibling: u32,
     pub czxid: i64,
     pub mzxid: i64,
     pub ctime: i64,
     pub mtime: i64,
-    pub version: i32,
-    pub owner: i64,
     /// Of the key `n<path>`; 0 for a node that exists without its key.
     pub create_revision: i64,
     pub mod_revision: i64,
-    /// This node's place among its parent's children.
-    pub(super) sibling: u32,
-    pub(super) children: Option<Box<Children>>,
-    pub(super) acl: Option<Box<NodeAcl>>,
+    pub version: i32,
+    /// ZooKeeper tells a null buffer from an empty one.
+    has_data: bool,
+    more: Option<Box<More>>,
+}
+
+/// What a persistent, open znode without children does not have.
+#[derive(Debug, Default)]
+struct More {
+    owner: i64,
+    children: Children,
+    acl: Option<Box<NodeAcl>>,
 }
 
 impl Node {
+    /// A node without children, open to all, whose numbers are all 0.
+    pub(super) fn new(path: &str, data: Option<&[u8]>, owner: i64) -> Self {
+        Node {
+            bytes: joined(path.as_bytes(), data),
+            path_length: path.len() as u32,
+            sibling: 0,
+            czxid: 0,
+            mzxid: 0,
+            ctime: 0,
+            mtime: 0,
+            create_revision: 0,
+            mod_revision: 0,
+            version: 0,
+            has_data: data.is_some(),
+            more: (owner != 0).then(|| Box::new(More { owner, ..More::default() })),
+        }
+    }
+
     pub fn path(&self) -> &str {
-        &self.path
+        text(self.path_bytes())
+    }
+
+    /// The last part of the path.
+    pub fn name(&self) -> &str {
+        let path = self.path_bytes();
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        text(slash.map_or(path, |slash| &path[slash + 1..]))
+    }
+
+    pub(super) fn path_bytes(&self) -> &[u8] {
+        &self.bytes[..self.path_length as usize]
+    }
+
+    pub fn data(&self) -> Option<&[u8]> {
+        self.has_data.then(|| &self.bytes[self.path_length as usize..])
+    }
+
+    pub(super) fn set_data(&mut self, data: Option<&[u8]>) {
+        self.bytes = joined(self.path_bytes(), data);
+        self.has_data = data.is_some();
+    }
+
+    pub fn data_length(&self) -> usize {
+        self.bytes.len() - self.path_length as usize
+    }
+
+    /// Bytes of the path and the data.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// As in `Stat`, but for TTL nodes and containers: [`path::OwnerKind`].
+    pub fn owner(&self) -> i64 {
+        self.more.as_ref().map_or(0, |more| more.owner)
     }
 
     /// Children ever created: the counter of sequential names.
     pub fn created(&self) -> i32 {
-        self.children.as_ref().map_or(0, |c| c.created)
+        self.more.as_ref().map_or(0, |more| more.children.created)
     }
 
     /// Of the key `c<path>`; 0 where there is none.
     pub fn children_revision(&self) -> i64 {
-        self.children.as_ref().map_or(0, |c| c.mod_revision)
+        self.more.as_ref().map_or(0, |more| more.children.mod_revision)
     }
 
     pub fn child_count(&self) -> usize {
-        self.children.as_ref().map_or(0, |c| c.ids.len())
+        self.child_ids().len()
+    }
+
+    pub(super) fn child_ids(&self) -> &[u32] {
+        self.more.as_ref().map_or(&[], |more| &more.children.ids)
+    }
+
+    pub(super) fn children_mut(&mut self) -> &mut Children {
+        &mut self.more.get_or_insert_default().children
     }
 
     pub fn pzxid(&self) -> i64 {
-        match &self.children {
-            Some(children) if children.mod_revision > 0 => children.pzxid,
+        match &self.more {
+            Some(more) if more.children.mod_revision > 0 => more.children.pzxid,
             _ => self.czxid,
+        }
+    }
+
+    fn node_acl(&self) -> Option<&NodeAcl> {
+        self.more.as_ref()?.acl.as_deref()
+    }
+
+    pub(super) fn set_acl(&mut self, acl: Option<NodeAcl>) {
+        if acl.is_some() || self.node_acl().is_some() {
+            self.more.get_or_insert_default().acl = acl.map(Box::new);
         }
     }
 
     /// `None`: open to all, the default.
     pub fn acl(&self) -> Option<&Arc<[Acl]>> {
-        self.acl.as_ref().map(|a| &a.list)
+        self.node_acl().map(|acl| &acl.list)
     }
 
     pub fn aversion(&self) -> i32 {
-        self.acl.as_ref().map_or(0, |a| a.aversion)
+        self.node_acl().map_or(0, |acl| acl.aversion)
     }
 
     /// Of the key `a<path>`; 0 where there is none.
     pub fn acl_revision(&self) -> i64 {
-        self.acl.as_ref().map_or(0, |a| a.mod_revision)
-    }
-
-    pub fn data_length(&self) -> usize {
-        self.data.as_ref().map_or(0, |d| d.len())
+        self.node_acl().map_or(0, |acl| acl.mod_revision)
     }
 
     /// As `DataNode.copyStat` computes it.
@@ -80,7 +155,7 @@ impl Node {
             version: self.version,
             cversion: cversion(self.created(), count),
             aversion: self.aversion(),
-            ephemeral_owner: path::shown_owner(self.owner),
+            ephemeral_owner: path::shown_owner(self.owner()),
             data_length: self.data_length() as i32,
             num_children: count,
             pzxid: self.pzxid(),
@@ -106,4 +181,35 @@ pub(super) struct NodeAcl {
     pub(super) list: Arc<[Acl]>,
     pub(super) aversion: i32,
     pub(super) mod_revision: i64,
+}
+
+fn joined(path: &[u8], data: Option<&[u8]>) -> Box<[u8]> {
+    [path, data.unwrap_or_default()].concat().into()
+}
+
+/// Of bytes that were a `str` when they were put there.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_data_share_an_allocation() {
+        let mut node = Node::new("/ä/b", Some(b"data"), 0);
+        assert_eq!((node.path(), node.name(), node.data()), ("/ä/b", "b", Some(&b"data"[..])));
+        for (data, length) in [(Some(&b"longer data"[..]), 11), (None, 0), (Some(&b""[..]), 0), (Some(b"/"), 1)] {
+            node.set_data(data);
+            assert_eq!((node.path(), node.name(), node.data(), node.data_length()), ("/ä/b", "b", data, length));
+        }
+        assert_eq!(Node::new("/", None, 0).name(), "");
+    }
+
+    /// A million of them are a million times this.
+    #[test]
+    fn a_node_is_small() {
+        assert!(size_of::<Option<Node>>() <= 88);
+    }
 }

@@ -252,22 +252,22 @@ impl Replica {
             changes.push(Change { place: Place::default(), kind, path: path.to_owned() });
         };
         for node in new.iter() {
-            match self.node(&node.path) {
-                None => push(ChangeKind::Created, &node.path),
+            match self.node(node.path()) {
+                None => push(ChangeKind::Created, node.path()),
                 Some(old) if old.czxid != node.czxid => {
-                    push(ChangeKind::Deleted, &node.path);
-                    push(ChangeKind::Created, &node.path);
+                    push(ChangeKind::Deleted, node.path());
+                    push(ChangeKind::Created, node.path());
                 }
-                Some(old) if old.mod_revision != node.mod_revision => push(ChangeKind::DataChanged, &node.path),
+                Some(old) if old.mod_revision != node.mod_revision => push(ChangeKind::DataChanged, node.path()),
                 Some(_) => {}
             }
         }
         for node in self.iter() {
-            if new.node(&node.path).is_none() {
+            if new.node(node.path()).is_none() {
                 deleted.push(Change {
                     place: Place::default(),
                     kind: ChangeKind::Deleted,
-                    path: node.path.to_string(),
+                    path: node.path().to_owned(),
                 });
             }
         }
@@ -281,10 +281,10 @@ impl Replica {
     /// where the same children are there again.
     pub fn children_changed(&self, new: &Replica) -> Vec<String> {
         let differs = |node: &&Node| {
-            let old = self.node(&node.path);
+            let old = self.node(node.path());
             old.is_some_and(|old| old.czxid == node.czxid && old.children_revision() != node.children_revision())
         };
-        new.iter().filter(differs).map(|node| node.path.to_string()).collect()
+        new.iter().filter(differs).map(|node| node.path().to_owned()).collect()
     }
 
     pub fn node(&self, path: &str) -> Option<&Node> {
@@ -310,20 +310,16 @@ impl Replica {
 
     /// Names of the node's children, in no particular order (ZooKeeper's is that of a hash set).
     pub fn children<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a str> {
-        let ids = node.children.as_ref().map_or(&[][..], |c| &c.ids[..]);
-        ids.iter().filter_map(|id| self.get(*id)).map(|child| path::name(&child.path))
+        node.child_ids().iter().filter_map(|id| self.get(*id)).map(Node::name)
     }
 
     /// All nodes below, the node itself not counted (`getAllChildrenNumber`).
     pub fn descendants(&self, node: &Node) -> usize {
-        let ids = node.children.as_ref().map_or(&[][..], |c| &c.ids[..]);
-        let mut stack: Vec<u32> = ids.to_vec();
+        let mut stack = node.child_ids().to_vec();
         let mut count = 0;
         while let Some(id) = stack.pop() {
             count += 1;
-            if let Some(children) = self.get(id).and_then(|n| n.children.as_ref()) {
-                stack.extend_from_slice(&children.ids);
-            }
+            stack.extend_from_slice(self.get(id).map_or(&[], Node::child_ids));
         }
         count
     }
@@ -339,7 +335,7 @@ impl Replica {
     /// Paths of a session's ephemerals, in no particular order.
     pub fn ephemerals(&self, session: i64) -> impl Iterator<Item = &str> {
         let ids = self.ephemerals.get(&session).into_iter().flatten();
-        ids.filter_map(|id| self.get(*id)).map(|node| &*node.path)
+        ids.filter_map(|id| self.get(*id)).map(Node::path)
     }
 
     /// Sessions that own ephemerals.
@@ -423,29 +419,14 @@ impl Replica {
     }
 
     fn id(&self, path: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(path);
-        let same = |id: &u32| self.get(*id).is_some_and(|node| &*node.path == path);
+        let hash = self.hasher.hash_one(path.as_bytes());
+        let same = |id: &u32| self.get(*id).is_some_and(|node| node.path_bytes() == path.as_bytes());
         self.index.find(hash, same).copied()
     }
 
     fn seed(&mut self, path: &str) {
-        let node = Node {
-            path: path.into(),
-            data: Some(Box::default()),
-            czxid: 0,
-            mzxid: 0,
-            ctime: 0,
-            mtime: 0,
-            version: 0,
-            owner: 0,
-            create_revision: 0,
-            mod_revision: 0,
-            sibling: 0,
-            children: None,
-            acl: None,
-        };
         let parent = path::parent(path).and_then(|parent| self.id(parent));
-        self.insert(node, parent);
+        self.insert(Node::new(path, Some(&[]), 0), parent);
         if path == path::CONFIG {
             self.seed_config_acl();
         }
@@ -455,7 +436,7 @@ impl Replica {
     fn seed_config_acl(&mut self) {
         let list: Arc<[Acl]> = super::acl::read_only().into();
         if let Some(node) = self.id(path::CONFIG).and_then(|id| self.get_mut(id)) {
-            node.acl = Some(Box::new(NodeAcl { list, aversion: -1, mod_revision: 0 }));
+            node.set_acl(Some(NodeAcl { list, aversion: -1, mod_revision: 0 }));
         }
     }
 
@@ -465,12 +446,12 @@ impl Replica {
             (self.nodes.len() - 1) as u32
         });
         if let Some(parent) = parent.and_then(|parent| self.get_mut(parent)) {
-            let ids = &mut parent.children.get_or_insert_default().ids;
+            let ids = &mut parent.children_mut().ids;
             node.sibling = ids.len() as u32;
             ids.push(id);
         }
-        self.data_bytes += (node.path.len() + node.data_length()) as u64;
-        match path::OwnerKind::of(node.owner) {
+        self.data_bytes += node.size();
+        match path::OwnerKind::of(node.owner()) {
             path::OwnerKind::Session(session) => {
                 self.ephemerals.entry(session).or_default().insert(id);
             }
@@ -479,10 +460,10 @@ impl Replica {
             }
             path::OwnerKind::None => {}
         }
-        let hash = self.hasher.hash_one(&*node.path);
+        let hash = self.hasher.hash_one(node.path_bytes());
         self.nodes[id as usize] = Some(node);
         let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let rehash = |id: &u32| nodes[*id as usize].as_ref().map_or(0, |n| hasher.hash_one(&*n.path));
+        let rehash = |id: &u32| nodes[*id as usize].as_ref().map_or(0, |n| hasher.hash_one(n.path_bytes()));
         self.index.insert_unique(hash, id, rehash);
         self.count_new(id);
         id
@@ -490,14 +471,14 @@ impl Replica {
 
     fn remove(&mut self, path: &str) {
         let Some(id) = self.id(path) else { return };
-        let hash = self.hasher.hash_one(path);
+        let hash = self.hasher.hash_one(path.as_bytes());
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
         let Some(node) = self.nodes[id as usize].take() else { return };
         self.free.push(id);
-        self.data_bytes = self.data_bytes.saturating_sub((node.path.len() + node.data_length()) as u64);
-        if let path::OwnerKind::Session(session) = path::OwnerKind::of(node.owner)
+        self.data_bytes = self.data_bytes.saturating_sub(node.size());
+        if let path::OwnerKind::Session(session) = path::OwnerKind::of(node.owner())
             && let Some(ids) = self.ephemerals.get_mut(&session)
         {
             ids.remove(&id);
@@ -508,7 +489,7 @@ impl Replica {
         self.transient.remove(&id);
         let parent = path::parent(path).and_then(|parent| self.id(parent));
         let moved = parent.and_then(|parent| self.get_mut(parent)).and_then(|parent| {
-            let ids = &mut parent.children.as_mut()?.ids;
+            let ids = &mut parent.children_mut().ids;
             assert_eq!(ids.get(node.sibling as usize), Some(&id), "a node is where it says among its siblings");
             ids.swap_remove(node.sibling as usize);
             ids.get(node.sibling as usize).copied()
@@ -516,20 +497,20 @@ impl Replica {
         if let Some(moved) = moved.and_then(|moved| self.get_mut(moved)) {
             moved.sibling = node.sibling;
         }
-        if let Some(limited) = quota::limited(&node.path) {
+        if let Some(limited) = quota::limited(node.path()) {
             self.quotas.remove(limited);
         }
-        self.count(&node.path, Usage { znodes: -1, bytes: -(node.data_length() as i64) });
+        self.count(node.path(), Usage { znodes: -1, bytes: -(node.data_length() as i64) });
     }
 
     /// Counts a node that came, in every quota above it. It may make a quota, or be where one's usage is shown.
     fn count_new(&mut self, id: u32) {
         let Some(node) = self.get(id) else { return };
-        let limited = quota::limited(&node.path).map(Box::from);
+        let limited = quota::limited(node.path()).map(Box::from);
         if limited.is_none() && self.quotas.is_empty() {
             return;
         }
-        let (path, bytes) = (node.path.clone(), node.data_length() as i64);
+        let (path, bytes) = (node.path().to_owned(), node.data_length() as i64);
         self.count(&path, Usage { znodes: 1, bytes });
         if let Some(limited) = limited {
             self.quotas.insert(limited, self.usage(quota::limited(&path).unwrap_or_default()));
@@ -559,7 +540,7 @@ impl Replica {
         while let Some(node) = stack.pop().and_then(|id| self.get(id)) {
             usage.znodes += 1;
             usage.bytes += node.data_length() as i64;
-            stack.extend(node.children.iter().flat_map(|children| &children.ids));
+            stack.extend_from_slice(node.child_ids());
         }
         usage
     }
@@ -577,7 +558,7 @@ impl Replica {
         let text = usage.to_string();
         if let Some(node) = self.id(&quota::stats(limited)).and_then(|id| self.get_mut(id)) {
             let (shrunk, grown) = (node.data_length() as u64, text.len() as u64);
-            node.data = Some(text.into_bytes().into());
+            node.set_data(Some(text.as_bytes()));
             self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
         }
     }
@@ -587,12 +568,12 @@ impl Replica {
         let record = NodeRecord::decode(kv.value.clone())?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
         let czxid = self.czxid(&record, kv.mod_revision);
-        let data: Option<Box<[u8]>> = record.data.as_deref().map(Into::into);
+        let data = record.data.as_deref();
         if let Some(id) = self.id(path) {
-            let grown = data.as_ref().map_or(0, |d| d.len()) as u64;
+            let grown = data.map_or(0, <[u8]>::len) as u64;
             if let Some(node) = self.get_mut(id) {
                 let shrunk = node.data_length() as u64;
-                node.data = data;
+                node.set_data(data);
                 node.mzxid = mzxid;
                 node.mtime = record.mtime;
                 node.version = record.version;
@@ -608,21 +589,14 @@ impl Replica {
         if parent == Some(None) {
             return Err(ApplyError::Orphan(path.to_owned()));
         }
-        let node = Node {
-            path: path.into(),
-            data,
-            czxid,
-            mzxid,
-            ctime: record.ctime,
-            mtime: record.mtime,
-            version: record.version,
-            owner: record.owner,
-            create_revision: kv.create_revision,
-            mod_revision: kv.mod_revision,
-            sibling: 0,
-            children: None,
-            acl: None,
-        };
+        let mut node = Node::new(path, data, record.owner);
+        node.czxid = czxid;
+        node.mzxid = mzxid;
+        node.ctime = record.ctime;
+        node.mtime = record.mtime;
+        node.version = record.version;
+        node.create_revision = kv.create_revision;
+        node.mod_revision = kv.mod_revision;
         self.insert(node, parent.flatten());
         Ok(record)
     }
@@ -659,7 +633,7 @@ impl Replica {
         let record = ChildRecord::decode(kv.value.clone())?;
         let pzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
-            let children = node.children.get_or_insert_default();
+            let children = node.children_mut();
             children.created = record.created;
             children.pzxid = pzxid;
             children.mod_revision = kv.mod_revision;
@@ -672,14 +646,14 @@ impl Replica {
         let record = AclRecord::decode(kv.value.clone())?;
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
             let list = record.list.into();
-            node.acl = Some(Box::new(NodeAcl { list, aversion: record.aversion, mod_revision: kv.mod_revision }));
+            node.set_acl(Some(NodeAcl { list, aversion: record.aversion, mod_revision: kv.mod_revision }));
         }
         Ok(record.stamp.place)
     }
 
     fn drop_acl(&mut self, path: &str) {
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
-            node.acl = None;
+            node.set_acl(None);
         }
     }
 
