@@ -5,7 +5,8 @@
 //!
 //! | first byte | then | value |
 //! | --- | --- | --- |
-//! | `META` | `format`, `cluster`, `revision` | a number, 8 bytes, big endian, as all here |
+//! | `META` | `format`, `cluster` | a number, 8 bytes, big endian, as all here |
+//! | `META` | `revision` | the last revision, and the one before the write that put it here |
 //! | `LEASE` | id | ttl in seconds |
 //! | `KEY` | the key | create revision, mod revision, version, lease (8 bytes each), then the value |
 //!
@@ -14,19 +15,19 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes};
 use fjall::config::{BlockSizePolicy, FilterPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use tokio::time::Instant;
 
+use super::recovery;
 use super::state::{Entry, FIRST_REVISION, State, Touched};
 use crate::store::{Limits, StoreError};
 
 /// The data's format. Whoever changes the layout raises it.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// The database in the directory.
 const DATABASE: &str = "zketcd.fjall";
@@ -65,9 +66,6 @@ const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// Blocks are read one after the other and never looked up, so large ones, with a small index, are right.
 const BLOCK_BYTES: u32 = 32 * 1024;
 
-/// What a batch ends with in a journal of fjall 3.
-const END_OF_BATCH: &[u8; 4] = b"FJL\x03";
-
 /// The thread that writes tables and merges them. With more of them, fjall keeps one back from merging, and that one
 /// spins while the others merge.
 const WORKERS: usize = 1;
@@ -80,6 +78,8 @@ pub(super) struct Disk {
     database: Database,
     keyspace: Keyspace,
     cluster: u64,
+    /// The last that was written.
+    revision: i64,
     /// Held until the database has been closed: fields are dropped in order.
     _lock: File,
 }
@@ -103,7 +103,8 @@ impl Disk {
             make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
         }
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
-        let database = recover(&path).map_err(|error| unreadable(error.to_string()))?;
+        recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
+        let database = open(&path).map_err(|error| unreadable(error.to_string()))?;
         if !database.keyspace_exists(KEYSPACE) {
             return Err(refused(dir, "does not hold data of zketcd"));
         }
@@ -115,7 +116,8 @@ impl Disk {
                 refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
             }
         })?;
-        Ok((Disk { database, keyspace, cluster, _lock: lock }, state))
+        let revision = state.revision();
+        Ok((Disk { database, keyspace, cluster, revision, _lock: lock }, state))
     }
 
     /// The random number drawn when the directory was made.
@@ -124,7 +126,7 @@ impl Disk {
     }
 
     /// Writes what changed, all of it or nothing; when this returns, it has been fsynced.
-    pub fn write(&self, state: &State, touched: Touched) -> Result<(), Error> {
+    pub fn write(&mut self, state: &State, touched: Touched) -> Result<(), Error> {
         let records = touched.keys.len() + touched.leases.len() + 1;
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
         let mut name = Vec::new();
@@ -146,8 +148,40 @@ impl Disk {
                 None => batch.remove(&self.keyspace, &name[..]),
             }
         }
-        put_number(&mut batch, &self.keyspace, "revision", state.revision().unsigned_abs());
-        batch.commit()
+        let revision = Revision { last: state.revision(), before: self.revision };
+        batch.insert(&self.keyspace, Revision::NAME, revision.encode());
+        batch.commit()?;
+        self.revision = revision.last;
+        Ok(())
+    }
+}
+
+/// The record of the revision: the last of each write, so that the writes make a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Revision {
+    pub last: i64,
+    /// The last of the write before.
+    pub before: i64,
+}
+
+impl Revision {
+    /// `META`, then `revision`.
+    const NAME: &[u8] = b"\0revision";
+
+    pub const LEN: usize = 16;
+
+    /// What a record holds, where it is that of the revision.
+    pub fn of(name: &[u8], value: &[u8]) -> Option<Self> {
+        if name == Self::NAME { Self::decode(value) } else { None }
+    }
+
+    pub fn decode(mut value: &[u8]) -> Option<Self> {
+        let is_whole = value.len() == Self::LEN;
+        is_whole.then(|| Revision { last: value.get_i64(), before: value.get_i64() })
+    }
+
+    fn encode(self) -> Vec<u8> {
+        [self.last.to_be_bytes(), self.before.to_be_bytes()].concat()
     }
 }
 
@@ -187,54 +221,13 @@ fn make(dir: &Path, path: &Path) -> Result<(), Error> {
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     put_number(&mut batch, &keyspace, "format", FORMAT);
     put_number(&mut batch, &keyspace, "cluster", super::random_id());
-    put_number(&mut batch, &keyspace, "revision", FIRST_REVISION.unsigned_abs());
+    let revision = Revision { last: FIRST_REVISION, before: FIRST_REVISION };
+    batch.insert(&keyspace, Revision::NAME, revision.encode());
     batch.commit()?;
     drop((keyspace, database));
     fs::rename(&unfinished, path)?;
     File::open(dir)?.sync_all()?;
     Ok(())
-}
-
-/// Opens the database. fjall drops a batch at the journal's end that was written in part, but not one whose end is
-/// there and whose middle is not, as where power failed before its fsync was done and the disk had written a later block
-/// first. Nobody was told of such a batch, so it is dropped here: without its end, it is one that fjall drops.
-fn recover(path: &Path) -> Result<Database, Error> {
-    let broken = match open(path) {
-        Err(error @ Error::JournalRecovery(_)) => error,
-        opened => return opened,
-    };
-    let Some((journal, end)) = last_end(path)? else { return Err(broken) };
-    let mark = |bytes| -> io::Result<()> {
-        let file = File::options().write(true).open(&journal)?;
-        file.write_all_at(bytes, end)?;
-        file.sync_all()
-    };
-    mark(&[0; END_OF_BATCH.len()])?;
-    match open(path) {
-        Ok(database) => {
-            tracing::warn!("the last write to {} was cut short, and has been dropped", path.display());
-            Ok(database)
-        }
-        // It was another batch: what is broken there had been acknowledged.
-        Err(_) => {
-            mark(END_OF_BATCH)?;
-            Err(broken)
-        }
-    }
-}
-
-/// The newest journal, and where in it the last batch's end is marked.
-fn last_end(path: &Path) -> io::Result<Option<(PathBuf, u64)>> {
-    let mut newest = None;
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
-        newest = newest.max(number.map(|number| (number, path)));
-    }
-    let Some((_, journal)) = newest else { return Ok(None) };
-    let bytes = fs::read(&journal)?;
-    let end = bytes.windows(END_OF_BATCH.len()).rposition(|window| window == END_OF_BATCH);
-    Ok(end.map(|end| (journal, end as u64)))
 }
 
 fn open(path: &Path) -> Result<Database, Error> {
@@ -286,8 +279,8 @@ fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, State
         restore(&mut state, &name, &value, now)
             .ok_or_else(|| LoadError::Record(format!("the record of {name:?} is cut short")))?;
     }
-    let revision = number("revision")?;
-    state.restore_revision(i64::try_from(revision).map_err(|_| LoadError::Record(format!("revision {revision}")))?);
+    let revision = keyspace.get(Revision::NAME)?.and_then(|value| Revision::of(Revision::NAME, &value));
+    state.restore_revision(revision.ok_or_else(|| LoadError::Record("no revision".to_owned()))?.last);
     Ok((number("cluster")?, state))
 }
 
@@ -424,36 +417,61 @@ mod tests {
         assert!(!dir.path().join(UNFINISHED).exists());
     }
 
+    /// Three writes, and blocks of the journal that the disk lost.
     #[test]
     fn a_torn_last_write_is_dropped_and_a_torn_earlier_one_is_refused() {
+        const KEYS: [&str; 3] = ["first", "second", "third"];
         let dir = tempfile::tempdir().unwrap();
-        let (disk, mut state) = open(dir.path()).unwrap();
-        for (key, letter) in [("first", b'f'), ("second", b's')] {
+        let (mut disk, mut state) = open(dir.path()).unwrap();
+        for (key, letter) in KEYS.into_iter().zip(b'1'..) {
             let put = Op::Put { key: key.into(), value: vec![letter; LARGE].into(), lease: 0 };
             state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
             let touched = state.take_touched();
             disk.write(&state, touched).unwrap();
         }
         drop((disk, state));
-        let keys = |state: &State| ["first", "second"].map(|key| state.entry(&key.into()).is_some());
-        let journal = last_end(&dir.path().join(DATABASE)).unwrap().unwrap().0;
+        let journal = dir.path().join(DATABASE).join("0.jnl");
         let whole = fs::read(&journal).unwrap();
-        let tear = |letter: u8| {
-            let mut bytes = whole.clone();
-            let value = bytes.windows(LARGE).position(|window| window.iter().all(|byte| *byte == letter)).unwrap();
-            bytes[value + LARGE / 2..][..LARGE / 4].fill(0);
-            fs::write(&journal, bytes).unwrap();
+        let middle = |letter: u8| {
+            let value = whole.windows(LARGE).position(|window| window.iter().all(|byte| *byte == letter));
+            value.unwrap() + LARGE / 2
         };
-        tear(b'f');
-        for _ in 0..2 {
-            assert!(refusal(dir.path()).contains("can be read"));
+        let [first, second, third] = [b'1', b'2', b'3'].map(middle);
+        let quarter = LARGE / 4;
+        let lost = |ranges: &[(usize, usize)]| {
+            let mut bytes = whole.clone();
+            ranges.iter().for_each(|(from, to)| bytes[*from..*to].fill(0));
+            fs::write(&journal, &bytes).unwrap();
+            bytes
+        };
+        for ranges in [
+            &[(first, first + quarter)][..],
+            &[(second, second + quarter)],
+            // The end of the second and the beginning of the third: what is left looks like one write.
+            &[(second, third)],
+            // The third was being written, so it may lack its end. The second may not lack anything.
+            &[(second, second + quarter), (third, whole.len())],
+        ] {
+            let bytes = lost(ranges);
+            for _ in 0..2 {
+                assert!(refusal(dir.path()).contains("acknowledged writes follow"), "{ranges:?}");
+                assert!(fs::read(&journal).unwrap() == bytes, "{ranges:?}: it was left as it was");
+            }
         }
-        tear(b's');
-        let (disk, state) = open(dir.path()).unwrap();
-        assert_eq!(keys(&state), [true, false]);
-        assert_eq!(state.revision(), FIRST_REVISION + 1);
-        drop(disk);
-        assert_eq!(keys(&open(dir.path()).unwrap().1), [true, false]);
+        let keys = |state: &State| KEYS.map(|key| state.entry(&key.into()).is_some());
+        for range in [(third, third + quarter), (third, whole.len())] {
+            lost(&[range]);
+            for _ in 0..2 {
+                let (_, state) = open(dir.path()).unwrap();
+                assert_eq!((keys(&state), state.revision()), ([true, true, false], FIRST_REVISION + 2), "{range:?}");
+            }
+        }
+        lost(&[]);
+        assert_eq!(keys(&open(dir.path()).unwrap().1), [true; 3]);
+        // With a journal after it, all of it had been acknowledged.
+        lost(&[(third, whole.len())]);
+        fs::write(journal.with_file_name("1.jnl"), "").unwrap();
+        assert!(refusal(dir.path()).contains("acknowledged writes follow"));
     }
 
     #[test]

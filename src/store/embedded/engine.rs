@@ -97,7 +97,7 @@ impl Engine {
     }
 
     fn write(&mut self) -> Result<(), disk::Error> {
-        let Some(disk) = &self.disk else { return Ok(()) };
+        let Some(disk) = &mut self.disk else { return Ok(()) };
         let touched = self.state.take_touched();
         if touched.is_empty() { Ok(()) } else { disk.write(&self.state, touched) }
     }

@@ -4,6 +4,7 @@
 //! - `state`: keys, leases, and what a transaction does to them.
 //! - `journal`: the last revisions and the streams that read them.
 //! - `disk`: the data directory.
+//! - `recovery`: what a crash or a disk did to it.
 //! - `engine`: groups of commands: evaluate, write, publish, answer.
 //!
 //! In memory, a call runs the engine where it is called. With a data directory one thread owns the engine, takes all
@@ -13,6 +14,7 @@ mod check;
 mod disk;
 mod engine;
 mod journal;
+mod recovery;
 mod state;
 
 use std::fmt;
