@@ -6,7 +6,7 @@ use crate::session::ServerIdentity;
 use crate::store::{Compare, Identity, Op, OpResult, Store, StoreError, Txn};
 use crate::tree::key;
 use crate::tree::record::{LaneRecord, MetaRecord, SLOT_BITS};
-use crate::tree::replica::{ApplyError, Replica};
+use crate::tree::replica::{ApplyError, Replica, read};
 
 /// Seconds that a server's lanes outlive its last word: as long as writes wait for the store by default. A server
 /// that was cut off for longer has closed its connections anyway, and begins anew.
@@ -104,7 +104,7 @@ async fn make_meta(store: &Arc<dyn Store>, identity: &Identity) -> Result<(), St
     };
     let result = store.transact(txn).await?;
     if let Some(OpResult::Get(Some(kv))) = result.results.into_iter().next() {
-        MetaRecord::decode(kv.value).map_err(ApplyError::Bad)?;
+        read(&kv, MetaRecord::decode)?;
     }
     Ok(())
 }

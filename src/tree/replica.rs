@@ -24,8 +24,8 @@ use crate::store::{Change as StoreChange, KeyValue, Revision, Snapshot};
 /// Why a replica cannot go on from where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    #[error(transparent)]
-    Bad(#[from] BadRecord),
+    #[error("{record}, under the key {key}")]
+    Bad { key: String, record: BadRecord },
     #[error("the node {0} has no parent: the data under the prefix is damaged")]
     Orphan(String),
     /// The stream lost something: a new snapshot is needed.
@@ -163,7 +163,7 @@ impl Replica {
                 }
                 Parsed::Session(id) => replica.put_session(id, &entry)?,
                 Parsed::Lane { server, lane } => {
-                    let record = LaneRecord::decode(entry.value)?;
+                    let record = read(&entry, LaneRecord::decode)?;
                     last_slots = last_slots.max((entry.mod_revision, record.slots));
                     replica.lanes.insert((server, lane), record.number);
                 }
@@ -223,7 +223,7 @@ impl Replica {
                     applied.sessions.push((id, None));
                 }
                 (Parsed::Claim { server }, StoreChange::Put(kv)) => {
-                    applied.claims.push((server, ClaimRecord::decode(kv.value.clone())?));
+                    applied.claims.push((server, read(kv, ClaimRecord::decode)?));
                 }
                 (Parsed::Lane { server, lane }, StoreChange::Delete { .. }) => {
                     self.lanes.remove(&(server, lane));
@@ -565,7 +565,7 @@ impl Replica {
 
     /// The new state of `n<path>`.
     fn put_node(&mut self, path: &str, kv: &KeyValue) -> Result<NodeRecord, ApplyError> {
-        let record = NodeRecord::decode(kv.value.clone())?;
+        let record = read(kv, NodeRecord::decode)?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
         let czxid = self.czxid(&record, kv.mod_revision);
         let data = record.data.as_deref();
@@ -605,7 +605,7 @@ impl Replica {
     /// before their parents.
     fn remove_old(&mut self, put: &[(&str, &KeyValue)], applied: &mut Applied) -> Result<(), ApplyError> {
         for (path, kv) in put.iter().rev() {
-            let czxid = self.czxid(&NodeRecord::decode(kv.value.clone())?, kv.mod_revision);
+            let czxid = self.czxid(&read(kv, NodeRecord::decode)?, kv.mod_revision);
             if self.node(path).is_some_and(|old| old.czxid != czxid) {
                 self.note_gone(path, applied);
                 self.remove(path);
@@ -630,7 +630,7 @@ impl Replica {
     }
 
     fn put_children(&mut self, path: &str, kv: &KeyValue) -> Result<(), ApplyError> {
-        let record = ChildRecord::decode(kv.value.clone())?;
+        let record = read(kv, ChildRecord::decode)?;
         let pzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
             let children = node.children_mut();
@@ -643,7 +643,7 @@ impl Replica {
 
     /// Gives the place of the request that set it.
     fn put_acl(&mut self, path: &str, kv: &KeyValue) -> Result<Place, ApplyError> {
-        let record = AclRecord::decode(kv.value.clone())?;
+        let record = read(kv, AclRecord::decode)?;
         if let Some(node) = self.id(path).and_then(|id| self.get_mut(id)) {
             let list = record.list.into();
             node.set_acl(Some(NodeAcl { list, aversion: record.aversion, mod_revision: kv.mod_revision }));
@@ -658,13 +658,13 @@ impl Replica {
     }
 
     fn put_session(&mut self, id: i64, kv: &KeyValue) -> Result<(), ApplyError> {
-        let record = SessionRecord::decode(kv.value.clone())?;
+        let record = read(kv, SessionRecord::decode)?;
         self.sessions.insert(id, Session { record, mod_revision: kv.mod_revision });
         Ok(())
     }
 
     fn put_meta(&mut self, kv: &KeyValue) -> Result<(), ApplyError> {
-        let mut meta = MetaRecord::decode(kv.value.clone())?;
+        let mut meta = read(kv, MetaRecord::decode)?;
         // The last base counts from this very put, whose revision its writer could not know: the revisions just
         // before it may hold batches of servers that had not seen it.
         if let Some((from, _)) = meta.bases.last_mut() {
@@ -685,7 +685,7 @@ impl Replica {
             let (StoreChange::Put(kv), Parsed::Lane { server, lane }) = (change, key::parse(change.key())) else {
                 continue;
             };
-            let record = LaneRecord::decode(kv.value.clone())?;
+            let record = read(kv, LaneRecord::decode)?;
             let found = record.number;
             if let Some(last) = self.lanes.insert((server, lane), found)
                 && found != last + 1
@@ -701,6 +701,15 @@ impl Replica {
     }
 }
 
+/// The record of a key of ours.
+///
+/// # Errors
+/// [`ApplyError::Bad`], with the key without the prefix.
+pub fn read<T>(kv: &KeyValue, decode: fn(Bytes) -> Result<T, BadRecord>) -> Result<T, ApplyError> {
+    let bad = |record| ApplyError::Bad { key: kv.key.escape_ascii().to_string(), record };
+    decode(kv.value.clone()).map_err(bad)
+}
+
 /// Adds what the records cannot show any more, for the groups that took effect.
 fn add_past(record: &LaneRecord, revision: &Revision, changes: &mut Vec<Change>) {
     if record.past.is_empty() {
@@ -713,5 +722,25 @@ fn add_past(record: &LaneRecord, revision: &Revision, changes: &mut Vec<Change>)
             kind: past.kind,
             path: past.path.clone(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever wrote it there has to be told where.
+    #[test]
+    fn a_record_that_cannot_be_read_is_named() {
+        let foreign = KeyValue {
+            key: "n/\n".into(),
+            value: "?".into(),
+            create_revision: 2,
+            mod_revision: 2,
+            version: 1,
+            lease: 0,
+        };
+        let error = Replica::load(Snapshot { revision: 2, entries: vec![foreign] }).unwrap_err();
+        assert_eq!(error.to_string(), r"a node record that this version cannot read, under the key n/\n");
     }
 }
