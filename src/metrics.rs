@@ -323,7 +323,7 @@ fn own_gauges(gauges: &Gauges) -> [MetricFamily; 4] {
         ),
         gauge(
             "zketcd_replica_lag_seconds",
-            "Seconds since the replica was last known to have all that the store had",
+            "Seconds since the replica was last known to have all that the store had; without writes it is asked every 5 seconds",
             gauges.replica_lag.as_secs_f64(),
             &[],
         ),
@@ -388,6 +388,23 @@ mod tests {
         gauges.stats.record_received();
         gauges.stats.record_answer(Duration::from_millis(10), 89);
         gauges
+    }
+
+    /// docs/METRICS.md, as it must be. Families with labels show once something was counted.
+    #[test]
+    fn the_documents_list_every_metric() {
+        let metrics = Metrics::new();
+        metrics.record_request(op::CREATE2, RequestKind::Write, Duration::from_millis(3));
+        let text = metrics.render(&gauges());
+        let words = |line: &str| line.split_once(' ').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
+        let of = |mark| text.lines().filter_map(move |line| words(line.strip_prefix(mark)?));
+        let rows: Vec<String> = of("# HELP ")
+            .zip(of("# TYPE "))
+            .map(|((name, help), (_, kind))| format!("| `{name}` | {kind} | {help} |"))
+            .collect();
+        let page = include_str!("../docs/METRICS.md");
+        let listed: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        assert!(listed == rows, "docs/METRICS.md should have these rows:\n{}", rows.join("\n"));
     }
 
     #[test]
