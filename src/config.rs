@@ -409,9 +409,14 @@ impl ServeArgs {
     /// What is allowed but probably not meant; for the log, once it is there.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.store != StoreKind::Etcd && !self.etcd_endpoints.is_empty() {
-            warnings.push("--etcd-endpoints has no effect without --store etcd".to_owned());
-        }
+        let about_etcd = [
+            ("--etcd-endpoints", !self.etcd_endpoints.is_empty()),
+            ("--etcd-user", self.etcd_user.is_some()),
+            ("--etcd-ca", self.etcd_ca.is_some()),
+            ("--etcd-cert", self.etcd_cert.is_some()),
+        ];
+        let idle = about_etcd.into_iter().filter(|(_, is_given)| *is_given && self.store != StoreKind::Etcd);
+        warnings.extend(idle.map(|(flag, _)| format!("{flag} has no effect without --store etcd")));
         if self.store != StoreKind::Memory && self.etcd_max_request_bytes < self.jute_max_buffer + REQUEST_OVERHEAD {
             warnings.push(format!(
                 "--etcd-max-request-bytes {} cannot hold a request of --jute-max-buffer {}: such a write gets an error; \
@@ -947,7 +952,10 @@ mod tests {
     #[test]
     fn what_is_probably_not_meant_is_said() {
         let warnings = |flags: &[&str]| args(flags).unwrap().warnings();
-        assert!(warnings(&["--etcd-endpoints=a:2379"])[0].starts_with("--etcd-endpoints has no effect"));
+        for flag in ["--etcd-endpoints=a:2379", "--etcd-user=a", "--etcd-ca=a", "--etcd-cert=a"] {
+            let name = flag.split_once('=').unwrap().0;
+            assert_eq!(warnings(&[flag])[0], format!("{name} has no effect without --store etcd"));
+        }
         assert!(warnings(&["--etcd-password=x"])[0].starts_with("--etcd-password has no effect"));
         let raised = warnings(&["--store=etcd", "--jute-max-buffer=4MiB"]);
         assert!(raised[0].contains("cannot hold a request of --jute-max-buffer 4194304"), "{raised:?}");
