@@ -34,9 +34,9 @@ ROUNDS ?=
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
-run: release ## serve ZooKeeper clients on 127.0.0.1:2181, data kept in ./data
+run: release ## serve ZooKeeper clients on 127.0.0.1:2181, data kept in ./zketcd-data
 	@echo 'Connect ZooKeeper clients to $(LISTEN), for example: zkCli.sh -server $(LISTEN)   (Ctrl-C ends the server)'
-	@exec target/release/zketcd serve --listen $(LISTEN) --store embedded --data-dir data
+	@exec target/release/zketcd serve --listen $(LISTEN) --store embedded
 
 release: ## build target/release/zketcd
 	$(install) rust protoc
