@@ -222,7 +222,7 @@ fn same_tree(a: &Zketcd, b: &Zketcd) {
         let mut nodes: Vec<_> = server
             .replica()
             .iter()
-            .map(|node| (node.path().to_owned(), node.stat(), node.data.clone(), node.acl().cloned()))
+            .map(|node| (node.path().to_owned(), node.stat(), node.data().map(<[u8]>::to_vec), node.acl().cloned()))
             .collect();
         nodes.sort_by(|x, y| x.0.cmp(&y.0));
         nodes
