@@ -105,7 +105,7 @@ fn image(replica: &Replica, node: &Node) -> Image {
     let found = replica.node(node.path()).expect("a node by its path");
     assert!(std::ptr::eq(found, node), "{} is there twice", node.path());
     Image {
-        data: node.data.as_deref().map(<[u8]>::to_vec),
+        data: node.data().map(<[u8]>::to_vec),
         stat: node.stat(),
         owner: node.owner,
         created: node.created(),
