@@ -409,23 +409,30 @@ impl ServeArgs {
     /// What is allowed but probably not meant; for the log, once it is there.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        let has_user = self.etcd_user.as_ref().is_some_and(|user| !user.is_empty());
+        let has_password = self.etcd_password.as_ref().is_some_and(|password| !password.reveal().is_empty());
         let about_etcd = [
             ("--etcd-endpoints", !self.etcd_endpoints.is_empty()),
-            ("--etcd-user", self.etcd_user.is_some()),
-            ("--etcd-ca", self.etcd_ca.is_some()),
-            ("--etcd-cert", self.etcd_cert.is_some()),
+            ("--etcd-user", has_user),
+            ("--etcd-password", has_password),
+            ("--etcd-password-file", given(&self.etcd_password_file).is_some()),
+            ("--etcd-ca", given(&self.etcd_ca).is_some()),
+            ("--etcd-cert", given(&self.etcd_cert).is_some()),
+            ("--etcd-key", given(&self.etcd_key).is_some()),
         ];
-        let idle = about_etcd.into_iter().filter(|(_, is_given)| *is_given && self.store != StoreKind::Etcd);
-        warnings.extend(idle.map(|(flag, _)| format!("{flag} has no effect without --store etcd")));
+        for (flag, _) in about_etcd.into_iter().filter(|(_, is_given)| *is_given) {
+            if self.store != StoreKind::Etcd {
+                warnings.push(format!("{flag} has no effect without --store etcd"));
+            } else if flag.starts_with("--etcd-password") && !has_user {
+                warnings.push(format!("{flag} has no effect without --etcd-user"));
+            }
+        }
         if self.store != StoreKind::Memory && self.etcd_max_request_bytes < self.jute_max_buffer + REQUEST_OVERHEAD {
             warnings.push(format!(
                 "--etcd-max-request-bytes {} cannot hold a request of --jute-max-buffer {}: such a write gets an error; \
                  raise it here and at etcd",
                 self.etcd_max_request_bytes, self.jute_max_buffer
             ));
-        }
-        if self.etcd_password.is_some() && self.etcd_user.is_none() {
-            warnings.push("--etcd-password has no effect without --etcd-user".to_owned());
         }
         warnings
     }
@@ -952,11 +959,17 @@ mod tests {
     #[test]
     fn what_is_probably_not_meant_is_said() {
         let warnings = |flags: &[&str]| args(flags).unwrap().warnings();
-        for flag in ["--etcd-endpoints=a:2379", "--etcd-user=a", "--etcd-ca=a", "--etcd-cert=a"] {
-            let name = flag.split_once('=').unwrap().0;
-            assert_eq!(warnings(&[flag])[0], format!("{name} has no effect without --store etcd"));
+        for name in ["endpoints", "user", "password", "password-file", "ca", "cert", "key"] {
+            let given = warnings(&[&format!("--etcd-{name}=a")]);
+            assert_eq!(given, [format!("--etcd-{name} has no effect without --store etcd")]);
+            if name != "endpoints" {
+                assert!(warnings(&[&format!("--etcd-{name}=")]).is_empty(), "an empty one is none");
+            }
         }
-        assert!(warnings(&["--etcd-password=x"])[0].starts_with("--etcd-password has no effect"));
+        for name in ["password", "password-file"] {
+            let given = warnings(&["--store=etcd", &format!("--etcd-{name}=a")]);
+            assert_eq!(given, [format!("--etcd-{name} has no effect without --etcd-user")]);
+        }
         let raised = warnings(&["--store=etcd", "--jute-max-buffer=4MiB"]);
         assert!(raised[0].contains("cannot hold a request of --jute-max-buffer 4194304"), "{raised:?}");
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use zketcd::jute::{Acl, Stat};
 use zketcd::session::CloseReason;
 use zketcd::store::Snapshot;
+use zketcd::tree::node::Node;
 use zketcd::tree::path::{self, OwnerKind};
-use zketcd::tree::replica::{Node, Replica};
+use zketcd::tree::replica::Replica;
 use zketcd::tree::{key, key::Parsed};
 
 /// All that a znode is.
@@ -107,7 +108,7 @@ fn image(replica: &Replica, node: &Node) -> Image {
     Image {
         data: node.data().map(<[u8]>::to_vec),
         stat: node.stat(),
-        owner: node.owner,
+        owner: node.owner(),
         created: node.created(),
         acl: node.acl().map(|list| list.to_vec()),
         revisions: [node.create_revision, node.mod_revision, node.children_revision(), node.acl_revision()],

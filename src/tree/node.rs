@@ -109,6 +109,10 @@ impl Node {
         self.more.as_ref().map_or(&[], |more| &more.children.ids)
     }
 
+    pub(super) fn child_ids_mut(&mut self) -> Option<&mut Vec<u32>> {
+        self.more.as_mut().map(|more| &mut more.children.ids)
+    }
+
     pub(super) fn children_mut(&mut self) -> &mut Children {
         &mut self.more.get_or_insert_default().children
     }

@@ -489,7 +489,7 @@ impl Replica {
         self.transient.remove(&id);
         let parent = path::parent(path).and_then(|parent| self.id(parent));
         let moved = parent.and_then(|parent| self.get_mut(parent)).and_then(|parent| {
-            let ids = &mut parent.children_mut().ids;
+            let ids = parent.child_ids_mut()?;
             assert_eq!(ids.get(node.sibling as usize), Some(&id), "a node is where it says among its siblings");
             ids.swap_remove(node.sibling as usize);
             ids.get(node.sibling as usize).copied()

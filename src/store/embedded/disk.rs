@@ -6,7 +6,7 @@
 //! | first byte | then | value |
 //! | --- | --- | --- |
 //! | `META` | `format`, `cluster` | a number, 8 bytes, big endian, as all here |
-//! | `META` | `revision` | the last revision, and the one before the write that put it here |
+//! | `META` | `revision` | the last revision, and the number of the write that put it here |
 //! | `LEASE` | id | ttl in seconds |
 //! | `KEY` | the key | create revision, mod revision, version, lease (8 bytes each), then the value |
 //!
@@ -78,8 +78,8 @@ pub(super) struct Disk {
     database: Database,
     keyspace: Keyspace,
     cluster: u64,
-    /// The last that was written.
-    revision: i64,
+    /// How many writes there have been.
+    writes: u64,
     /// Held until the database has been closed: fields are dropped in order.
     _lock: File,
 }
@@ -103,21 +103,25 @@ impl Disk {
             make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
         }
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
-        recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
+        let recorded = recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
         let database = open(&path).map_err(|error| unreadable(error.to_string()))?;
         if !database.keyspace_exists(KEYSPACE) {
             return Err(refused(dir, "does not hold data of zketcd"));
         }
         let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| unreadable(error.to_string()))?;
-        let (cluster, state) = load(&keyspace, limits, now).map_err(|error| match error {
+        let (cluster, writes, state) = load(&keyspace, limits, now).map_err(|error| match error {
             LoadError::Fjall(error) => unreadable(error.to_string()),
             LoadError::Record(why) => unreadable(why),
             LoadError::Format(format) => {
                 refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
             }
         })?;
-        let revision = state.revision();
-        Ok((Disk { database, keyspace, cluster, revision, _lock: lock }, state))
+        if let Some(LastWrite { number, .. }) = recorded
+            && number > writes
+        {
+            return Err(unreadable(format!("it did not take write {number} from its journal, only {writes}")));
+        }
+        Ok((Disk { database, keyspace, cluster, writes, _lock: lock }, state))
     }
 
     /// The random number drawn when the directory was made.
@@ -148,40 +152,39 @@ impl Disk {
                 None => batch.remove(&self.keyspace, &name[..]),
             }
         }
-        let revision = Revision { last: state.revision(), before: self.revision };
-        batch.insert(&self.keyspace, Revision::NAME, revision.encode());
+        let last = LastWrite { number: self.writes + 1, revision: state.revision() };
+        batch.insert(&self.keyspace, LastWrite::NAME, last.encode());
         batch.commit()?;
-        self.revision = revision.last;
+        self.writes = last.number;
         Ok(())
     }
 }
 
-/// The record of the revision: the last of each write, so that the writes make a chain.
+/// The record that each write has as its last. Numbers of writes have no gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Revision {
-    pub last: i64,
-    /// The last of the write before.
-    pub before: i64,
+pub(super) struct LastWrite {
+    pub revision: i64,
+    pub number: u64,
 }
 
-impl Revision {
+impl LastWrite {
     /// `META`, then `revision`.
     const NAME: &[u8] = b"\0revision";
 
     pub const LEN: usize = 16;
 
-    /// What a record holds, where it is that of the revision.
+    /// What a record holds, where it is this one.
     pub fn of(name: &[u8], value: &[u8]) -> Option<Self> {
         if name == Self::NAME { Self::decode(value) } else { None }
     }
 
     pub fn decode(mut value: &[u8]) -> Option<Self> {
         let is_whole = value.len() == Self::LEN;
-        is_whole.then(|| Revision { last: value.get_i64(), before: value.get_i64() })
+        is_whole.then(|| LastWrite { revision: value.get_i64(), number: value.get_u64() })
     }
 
     fn encode(self) -> Vec<u8> {
-        [self.last.to_be_bytes(), self.before.to_be_bytes()].concat()
+        [self.revision.to_be_bytes(), self.number.to_be_bytes()].concat()
     }
 }
 
@@ -221,8 +224,8 @@ fn make(dir: &Path, path: &Path) -> Result<(), Error> {
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     put_number(&mut batch, &keyspace, "format", FORMAT);
     put_number(&mut batch, &keyspace, "cluster", super::random_id());
-    let revision = Revision { last: FIRST_REVISION, before: FIRST_REVISION };
-    batch.insert(&keyspace, Revision::NAME, revision.encode());
+    let last = LastWrite { revision: FIRST_REVISION, number: 0 };
+    batch.insert(&keyspace, LastWrite::NAME, last.encode());
     batch.commit()?;
     drop((keyspace, database));
     fs::rename(&unfinished, path)?;
@@ -261,7 +264,8 @@ impl From<fjall::Error> for LoadError {
     }
 }
 
-fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, State), LoadError> {
+/// The cluster, the number of the last write, and all that there is.
+fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, u64, State), LoadError> {
     let number = |name: &str| -> Result<u64, LoadError> {
         let mut key = Vec::new();
         named(META, name.as_bytes(), &mut key);
@@ -279,9 +283,10 @@ fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, State
         restore(&mut state, &name, &value, now)
             .ok_or_else(|| LoadError::Record(format!("the record of {name:?} is cut short")))?;
     }
-    let revision = keyspace.get(Revision::NAME)?.and_then(|value| Revision::of(Revision::NAME, &value));
-    state.restore_revision(revision.ok_or_else(|| LoadError::Record("no revision".to_owned()))?.last);
-    Ok((number("cluster")?, state))
+    let last = keyspace.get(LastWrite::NAME)?.and_then(|value| LastWrite::decode(&value));
+    let last = last.ok_or_else(|| LoadError::Record("no revision".to_owned()))?;
+    state.restore_revision(last.revision);
+    Ok((number("cluster")?, last.number, state))
 }
 
 fn restore(state: &mut State, name: &[u8], value: &[u8], now: Instant) -> Option<()> {
@@ -337,12 +342,8 @@ fn refused(dir: &Path, why: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Op, Txn};
 
     const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 100_000 };
-
-    /// A value of many blocks of a disk.
-    const LARGE: usize = 40_000;
 
     fn open(dir: &Path) -> Result<(Disk, State), StoreError> {
         Disk::open(dir, LIMITS, Instant::now())
@@ -415,63 +416,6 @@ mod tests {
         drop(disk);
         assert_eq!(open(dir.path()).unwrap().0.cluster(), cluster);
         assert!(!dir.path().join(UNFINISHED).exists());
-    }
-
-    /// Three writes, and blocks of the journal that the disk lost.
-    #[test]
-    fn a_torn_last_write_is_dropped_and_a_torn_earlier_one_is_refused() {
-        const KEYS: [&str; 3] = ["first", "second", "third"];
-        let dir = tempfile::tempdir().unwrap();
-        let (mut disk, mut state) = open(dir.path()).unwrap();
-        for (key, letter) in KEYS.into_iter().zip(b'1'..) {
-            let put = Op::Put { key: key.into(), value: vec![letter; LARGE].into(), lease: 0 };
-            state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
-            let touched = state.take_touched();
-            disk.write(&state, touched).unwrap();
-        }
-        drop((disk, state));
-        let journal = dir.path().join(DATABASE).join("0.jnl");
-        let whole = fs::read(&journal).unwrap();
-        let middle = |letter: u8| {
-            let value = whole.windows(LARGE).position(|window| window.iter().all(|byte| *byte == letter));
-            value.unwrap() + LARGE / 2
-        };
-        let [first, second, third] = [b'1', b'2', b'3'].map(middle);
-        let quarter = LARGE / 4;
-        let lost = |ranges: &[(usize, usize)]| {
-            let mut bytes = whole.clone();
-            ranges.iter().for_each(|(from, to)| bytes[*from..*to].fill(0));
-            fs::write(&journal, &bytes).unwrap();
-            bytes
-        };
-        for ranges in [
-            &[(first, first + quarter)][..],
-            &[(second, second + quarter)],
-            // The end of the second and the beginning of the third: what is left looks like one write.
-            &[(second, third)],
-            // The third was being written, so it may lack its end. The second may not lack anything.
-            &[(second, second + quarter), (third, whole.len())],
-        ] {
-            let bytes = lost(ranges);
-            for _ in 0..2 {
-                assert!(refusal(dir.path()).contains("acknowledged writes follow"), "{ranges:?}");
-                assert!(fs::read(&journal).unwrap() == bytes, "{ranges:?}: it was left as it was");
-            }
-        }
-        let keys = |state: &State| KEYS.map(|key| state.entry(&key.into()).is_some());
-        for range in [(third, third + quarter), (third, whole.len())] {
-            lost(&[range]);
-            for _ in 0..2 {
-                let (_, state) = open(dir.path()).unwrap();
-                assert_eq!((keys(&state), state.revision()), ([true, true, false], FIRST_REVISION + 2), "{range:?}");
-            }
-        }
-        lost(&[]);
-        assert_eq!(keys(&open(dir.path()).unwrap().1), [true; 3]);
-        // With a journal after it, all of it had been acknowledged.
-        lost(&[(third, whole.len())]);
-        fs::write(journal.with_file_name("1.jnl"), "").unwrap();
-        assert!(refusal(dir.path()).contains("acknowledged writes follow"));
     }
 
     #[test]

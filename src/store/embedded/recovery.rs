@@ -13,9 +13,10 @@
 //! | item | 2, kind (1), compression (1), keyspace (8), length of key (2), of value (4), of value as stored (4), key, value |
 //! | end | 3, xxh3 of the items (8), `FJL` 3 |
 //!
-//! The last item of each of our batches is the revision with the one before it ([`Revision`]), so a batch whose end can
-//! be read says whether it is the one that was due.
+//! The last item of each of our batches has its number ([`LastWrite`]), so a batch whose end can be read says whether it is
+//! the one that was due.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,15 +27,15 @@ use nom::number::complete::{le_u16, le_u32, le_u64};
 use nom::{IResult, Parser};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disk::Revision;
+use super::disk::LastWrite;
 
 const START: &[u8] = &[1];
 const ITEM: &[u8] = &[2];
 const END: &[u8] = &[3];
 const MAGIC: &[u8] = b"FJL\x03";
 
-/// The lengths and the key of the revision's item.
-const REVISION: &[u8] = b"\x09\0\x10\0\0\0\x10\0\0\0\0revision";
+/// The lengths and the key of [`LastWrite`]'s item.
+const LAST_WRITE: &[u8] = b"\x09\0\x10\0\0\0\x10\0\0\0\0revision";
 
 /// How much of a journal is read at once. Most of it are zeros, which are not kept.
 const CHUNK: usize = 64 * 1024;
@@ -47,46 +48,72 @@ pub(super) enum Error {
     Damaged { journal: PathBuf, at: usize },
 }
 
-/// Makes the journals in the database's directory such that fjall can read all of them.
+/// What a write left that was cut short.
+struct Torn {
+    journal: PathBuf,
+    /// Where it begins.
+    at: usize,
+    bytes: usize,
+}
+
+impl Torn {
+    fn cut_off(&self) -> io::Result<()> {
+        let Torn { journal, at, bytes } = self;
+        let file = File::options().write(true).open(journal)?;
+        file.set_len(*at as u64)?;
+        file.sync_all()?;
+        tracing::warn!(journal = %journal.display(), at, bytes, "the last write was cut short, and is dropped: nobody was told of it");
+        Ok(())
+    }
+}
+
+/// Makes the journals in the database's directory such that fjall can read all of them. Gives the last write that they
+/// hold: a database that was opened and has less did not take all of it.
 ///
 /// # Errors
 /// A file that can't be read, and damage to what was acknowledged.
-pub(super) fn prepare(database: &Path) -> Result<(), Error> {
+pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
     let mut last = None;
-    let mut journals = journals(database)?.into_iter().peekable();
-    while let Some(journal) = journals.next() {
+    let mut number_before = None;
+    let mut torn: Option<Torn> = None;
+    for (number, journal) in journals(database)? {
         let bytes = written(&journal)?;
-        let mut rest = &bytes[..];
-        while let Ok((after, revision)) = batch(rest) {
-            rest = after;
-            last = revision.or(last);
-        }
-        if rest.is_empty() {
-            continue;
-        }
-        let at = bytes.len() - rest.len();
-        if journals.peek().is_some() || !is_one_write(rest, last) {
+        // fjall may begin a journal after a write that failed in part. What follows that was acknowledged.
+        if let Some(Torn { journal, at, .. }) = torn.take_if(|_| !bytes.is_empty()) {
             return Err(Error::Damaged { journal, at });
         }
-        let file = File::options().write(true).open(&journal)?;
-        file.set_len(at as u64)?;
-        file.sync_all()?;
-        let bytes = rest.len();
-        tracing::warn!(journal = %journal.display(), at, bytes, "the last write was cut short, and is dropped: nobody was told of it");
+        // Journals whose records are in tables have gone, not always in order.
+        if number_before.replace(number).is_some_and(|before| before + 1 != number) {
+            last = None;
+        }
+        let mut rest = &bytes[..];
+        while let Ok((after, this)) = batch(rest)
+            && follows(this, last)
+        {
+            rest = after;
+            last = this.or(last);
+        }
+        if !rest.is_empty() {
+            let at = bytes.len() - rest.len();
+            if !is_one_write(rest, last) {
+                return Err(Error::Damaged { journal, at });
+            }
+            torn = Some(Torn { journal, at, bytes: rest.len() });
+        }
     }
-    Ok(())
+    torn.iter().try_for_each(Torn::cut_off)?;
+    Ok(last)
 }
 
-/// The journals, oldest first.
-fn journals(database: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut journals = Vec::new();
+/// The journals with their numbers, oldest first.
+fn journals(database: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut journals = BTreeMap::new();
     for entry in fs::read_dir(database)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
-        journals.extend(name.map(|number| (number, path)));
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse().ok());
+        journals.extend(number.map(|number| (number, path)));
     }
-    journals.sort_unstable();
-    Ok(journals.into_iter().map(|(_, path)| path).collect())
+    Ok(journals)
 }
 
 /// All of a file but the zeros at its end.
@@ -110,19 +137,19 @@ fn written(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A whole batch. Gives its revision.
-fn batch(input: &[u8]) -> IResult<&[u8], Option<Revision>> {
+/// A whole batch. Gives its last record.
+fn batch(input: &[u8]) -> IResult<&[u8], Option<LastWrite>> {
     let (items, (_, count, _seqno)) = (tag(START), le_u32, le_u64).parse(input)?;
-    let (mut rest, mut revision) = (items, None);
+    let (mut rest, mut last) = (items, None);
     for _ in 0..count {
         let (after, (name, value)) = item(rest)?;
-        (rest, revision) = (after, Revision::of(name, value));
+        (rest, last) = (after, LastWrite::of(name, value));
     }
     let (after, (_, checksum, _)) = (tag(END), le_u64, tag(MAGIC)).parse(rest)?;
     if xxh3_64(&items[..items.len() - rest.len()]) != checksum {
         return Err(nom::Err::Error(Unreadable::new(rest, ErrorKind::Verify)));
     }
-    Ok((after, revision))
+    Ok((after, last))
 }
 
 fn item(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
@@ -131,16 +158,172 @@ fn item(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
     (take(name), take(stored)).parse(rest)
 }
 
-/// Whether what can't be read is no more than the write after `last`.
-fn is_one_write(rest: &[u8], last: Option<Revision>) -> bool {
-    let end = (tag(REVISION), take(Revision::LEN), tag(END), take(8_usize), tag(MAGIC));
-    let mut end = end.map(|(_, revision, ..)| revision);
+/// Whether a write is the one after `last`, as far as either is known.
+fn follows(this: Option<LastWrite>, last: Option<LastWrite>) -> bool {
+    this.zip(last).is_none_or(|(this, last)| this.number.checked_sub(1) == Some(last.number))
+}
+
+/// Whether what can't be read is no more than the write after `last`. (A value that holds a journal's bytes may look like
+/// more. Then a start is refused that need not be.)
+fn is_one_write(rest: &[u8], last: Option<LastWrite>) -> bool {
+    let end = (tag(LAST_WRITE), take(LastWrite::LEN), tag(END), take(8_usize), tag(MAGIC));
+    let mut end = end.map(|(_, value, ..)| value);
     // The first end there is: a write follows it, or none does.
     let found = (0..rest.len()).find_map(|at| {
         let parsed: IResult<_, _> = end.parse(&rest[at..]);
         parsed.ok()
     });
-    let Some((after, revision)) = found else { return true };
-    let is_due = Revision::decode(revision).zip(last).is_none_or(|(this, last)| this.before == last.last);
-    after.is_empty() && is_due
+    let Some((after, value)) = found else { return true };
+    after.is_empty() && follows(LastWrite::decode(value), last)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::super::disk::Disk;
+    use super::super::state::State;
+    use super::*;
+    use crate::store::{Limits, Op, StoreError, Txn};
+
+    const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 100_000 };
+
+    /// A value of many blocks of a disk.
+    const LARGE: usize = 40_000;
+
+    const KEYS: [&str; 3] = ["first", "second", "third"];
+
+    /// A data directory with a write for each of the keys, the bytes of its journal, and where each of them begins.
+    struct Written {
+        dir: tempfile::TempDir,
+        journal: PathBuf,
+        bytes: Vec<u8>,
+        begin: [usize; 3],
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut disk, mut state) = open(dir.path()).unwrap();
+            for key in KEYS {
+                let put = Op::Put { key: key.into(), value: vec![b'v'; LARGE].into(), lease: 0 };
+                state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
+                let touched = state.take_touched();
+                disk.write(&state, touched).unwrap();
+            }
+            drop(disk);
+            let journal = dir.path().join("zketcd.fjall/0.jnl");
+            let bytes = written(&journal).unwrap();
+            let mut rest = &bytes[..];
+            let begin = KEYS.map(|_| {
+                rest = batch(rest).unwrap().0;
+                bytes.len() - rest.len()
+            });
+            Written { dir, journal, bytes, begin }
+        }
+
+        fn put(&self, bytes: &[u8]) {
+            fs::write(&self.journal, bytes).unwrap();
+        }
+
+        fn next_journal(&self, bytes: &[u8]) {
+            fs::write(self.journal.with_file_name("1.jnl"), bytes).unwrap();
+        }
+
+        fn refusal(&self) -> String {
+            match open(self.dir.path()) {
+                Err(StoreError::Rejected(why)) => why,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Refuses the start, each time, and leaves the journal alone.
+        fn is_refused(&self) {
+            let bytes = fs::read(&self.journal).unwrap();
+            for _ in 0..2 {
+                assert!(self.refusal().contains("acknowledged writes follow"));
+                assert!(fs::read(&self.journal).unwrap() == bytes);
+            }
+        }
+
+        /// Starts, each time, with so many of the keys.
+        fn has(&self, keys: usize) {
+            for _ in 0..2 {
+                let (_, state) = open(self.dir.path()).unwrap();
+                let found = KEYS.map(|key| state.entry(&Bytes::from(key)).is_some());
+                assert_eq!(found, [0, 1, 2].map(|index| index < keys));
+            }
+        }
+    }
+
+    fn open(dir: &Path) -> Result<(Disk, State), StoreError> {
+        Disk::open(dir, LIMITS, Instant::now())
+    }
+
+    /// As a disk leaves blocks that it never wrote.
+    fn lost(bytes: &[u8], ranges: &[(usize, usize)]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        ranges.iter().for_each(|(from, to)| bytes[*from..*to].fill(0));
+        bytes
+    }
+
+    #[test]
+    fn a_torn_last_write_is_dropped_and_a_torn_earlier_one_is_refused() {
+        let written = Written::new();
+        let end = written.bytes.len();
+        let [first, second, third] = written.begin.map(|begin| begin + LARGE / 2);
+        for ranges in [
+            &[(first, first + 9)][..],
+            &[(second, second + 9)],
+            // The end of the second and the beginning of the third: what is left looks like one write.
+            &[(second, third)],
+            // The third was being written, so it may lack its end. The second may not lack anything.
+            &[(second, second + 9), (third, end)],
+        ] {
+            written.put(&lost(&written.bytes, ranges));
+            written.is_refused();
+        }
+        for range in [(third, third + 9), (third, end), (end - 1, end)] {
+            written.put(&lost(&written.bytes, &[range]));
+            written.has(2);
+        }
+        written.put(&written.bytes[..third]);
+        written.has(2);
+        written.put(&written.bytes);
+        written.has(3);
+    }
+
+    /// fjall begins the next journal also after a write that failed in part, and then writes nothing more.
+    #[test]
+    fn nothing_follows_a_torn_write() {
+        let written = Written::new();
+        let [_, _, third] = written.begin;
+        written.put(&written.bytes[..third + LARGE / 2]);
+        written.next_journal(&written.bytes[third..]);
+        written.is_refused();
+        written.next_journal(b"");
+        written.has(2);
+    }
+
+    #[test]
+    fn a_write_that_is_missing_between_two_journals_is_refused() {
+        let written = Written::new();
+        let [_, second, third] = written.begin;
+        written.put(&written.bytes[..second]);
+        written.next_journal(&written.bytes[third..]);
+        written.is_refused();
+        written.next_journal(&written.bytes[second..]);
+        written.has(3);
+    }
+
+    /// A batch's seqno is not part of its checksum. fjall takes one with a small seqno for older than what it has.
+    #[test]
+    fn a_last_write_that_is_not_taken_is_noticed() {
+        let written = Written::new();
+        let seqno = written.begin[2] + START.len() + 4;
+        written.put(&lost(&written.bytes, &[(seqno, seqno + 8)]));
+        let why = written.refusal();
+        assert!(why.contains("did not take write 3"), "{why}");
+    }
 }
