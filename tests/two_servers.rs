@@ -382,14 +382,50 @@ async fn a_persistent_watch_hears_each_set_of_a_batch() {
     assert_eq!(versions, [1, 2, 3, 4, 5]);
 }
 
+/// The store never sees the znode, but every watcher does, on both servers, and the parent has counted it.
 #[tokio::test]
-async fn a_create_and_a_delete_of_one_path_never_share_a_batch() {
+async fn a_znode_may_come_and_go_in_one_batch() {
+    for second in [delete("/a/b", -1), Request::Multi(vec![delete_op("/a/b", -1)])] {
+        let mut pair = Pair::new().await;
+        let mut other = pair.near.client().await;
+        pair.prepare(create("/a", b"", PERSISTENT)).await;
+        for (server, client) in [(&mut pair.near, &mut pair.near_client), (&mut pair.far, &mut pair.far_client)] {
+            server.ok(client, Request::AddWatch { path: "/a".into(), mode: 1 }).await;
+        }
+        pair.near.send(&mut pair.near_client, create("/a/b", b"data", CreateMode::Ephemeral));
+        pair.near.send(&mut other, set("/a/b", b"more", 0));
+        pair.near.send(&mut other, second);
+        let sent = pair.near.build().unwrap();
+        assert_eq!(sent.outgoing.requests, 3);
+        let result = pair.near.commit(&sent).await;
+        pair.near.answer(sent.lane, result).unwrap();
+        pair.near.pull().unwrap();
+        pair.far.pull().unwrap();
+        let told = [support::CREATED, support::DATA_CHANGED, support::DELETED].map(|kind| (kind, "/a/b".to_owned()));
+        let heard = pair.near_client.heard();
+        let kinds = heard.iter().map(|heard| match heard {
+            drive::Heard::Event(_, event) => event.kind,
+            drive::Heard::Reply(header, _) => header.err,
+        });
+        // Its own answer comes before what the others did.
+        assert_eq!(kinds.collect::<Vec<_>>(), [told[0].0, 0, told[1].0, told[2].0]);
+        assert_eq!(pair.far_client.events(), told);
+        assert!(other.replies().iter().all(|(header, _)| header.err == 0));
+        assert_same_tree(&pair.near, &pair.far);
+        let parent = pair.near.replica().node("/a").unwrap().stat();
+        assert_eq!((parent.cversion, parent.num_children, parent.pzxid), (2, 0, pair.near.replica().last_zxid()));
+        assert_eq!(pair.near.replica().ephemeral_count(), 0);
+    }
+}
+
+/// One that was there before, and one of the same path behind it.
+#[tokio::test]
+async fn a_delete_and_a_create_of_one_path_never_share_a_batch() {
     let mut pair = Pair::new().await;
     let mut other = pair.near.client().await;
-    for (first, second) in [
-        (create("/a", b"", PERSISTENT), delete("/a", -1)),
-        (create("/a", b"", PERSISTENT), Request::Multi(vec![delete_op("/a", -1)])),
-    ] {
+    pair.near(create("/a", b"", PERSISTENT)).await;
+    let again = Request::Multi(vec![delete_op("/a", -1), create_op("/a", b"", PERSISTENT)]);
+    for (first, second) in [(delete("/a", -1), create("/a", b"", PERSISTENT)), (again, delete("/a", -1))] {
         pair.near.send(&mut pair.near_client, first);
         pair.near.send(&mut other, second);
         let sent = pair.near.build().unwrap();
@@ -400,11 +436,7 @@ async fn a_create_and_a_delete_of_one_path_never_share_a_batch() {
         pair.near.settle().await;
         assert_eq!((pair.near_client.verdict(), other.verdict()), (ErrorCode::Ok, ErrorCode::Ok));
     }
-    // The same the other way round.
-    pair.near(create("/a", b"", PERSISTENT)).await;
-    pair.near.send(&mut pair.near_client, delete("/a", -1));
-    pair.near.send(&mut other, create("/a", b"", PERSISTENT));
-    assert_eq!(pair.near.build().unwrap().outgoing.requests, 1);
+    assert!(pair.near.replica().node("/a").is_none());
 }
 
 /// Requests of a session that wait make its later ones wait, and a failed group's come back before them.

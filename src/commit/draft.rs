@@ -243,8 +243,9 @@ pub struct Effects {
     pub touched: Vec<KeyId>,
     pub past: Vec<Past>,
     pub values: Vec<(KeyId, Value)>,
-    /// A create and a delete of one path by different requests never share a batch; nor do two that touch its list,
-    /// so that each event is judged by the list of its moment.
+    /// A delete, and a create of the same path behind it by another request, never share a batch: the revision shows one
+    /// incarnation that ends and one that begins. Nor do two that touch its list, so that each event is judged by the
+    /// list of its moment.
     pub defer: bool,
 }
 
@@ -458,7 +459,8 @@ impl<'a> Draft<'a> {
     pub fn delete_node(&mut self, path: &str, parent: (&str, ChildView)) {
         let key = self.keys.of(Kind::Node, path);
         if let Some((place, kind, born)) = self.earlier(key) {
-            if matches!(born, Born::Here(place) if place.slot != self.place.slot) {
+            let is_of_another = matches!(born, Born::Here(place) if place.slot != self.place.slot);
+            if is_of_another && self.replica.node(path).is_some() {
                 self.effects.defer = true;
             }
             self.pass(path, place, kind);
