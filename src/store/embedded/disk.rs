@@ -116,11 +116,8 @@ impl Disk {
                 refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
             }
         })?;
-        if let Some(LastWrite { number, .. }) = recorded
-            && number > writes
-        {
-            return Err(unreadable(format!("it did not take write {number} from its journal, only {writes}")));
-        }
+        // A journal that was cut may end before what is in tables. The next write goes behind its last.
+        let writes = recorded.map_or(writes, |last| last.number);
         Ok((Disk { database, keyspace, cluster, writes, _lock: lock }, state))
     }
 
@@ -169,7 +166,7 @@ pub(super) struct LastWrite {
 
 impl LastWrite {
     /// `META`, then `revision`.
-    const NAME: &[u8] = b"\0revision";
+    pub const NAME: &[u8] = b"\0revision";
 
     pub const LEN: usize = 16;
 
@@ -183,7 +180,7 @@ impl LastWrite {
         is_whole.then(|| LastWrite { revision: value.get_i64(), number: value.get_u64() })
     }
 
-    fn encode(self) -> Vec<u8> {
+    pub fn encode(self) -> Vec<u8> {
         [self.revision.to_be_bytes(), self.number.to_be_bytes()].concat()
     }
 }

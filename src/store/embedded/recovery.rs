@@ -13,8 +13,9 @@
 //! | item | 2, kind (1), compression (1), keyspace (8), length of key (2), of value (4), of value as stored (4), key, value |
 //! | end | 3, xxh3 of the items (8), `FJL` 3 |
 //!
-//! The last item of each of our batches has its number ([`LastWrite`]), so a batch whose end can be read says whether it is
-//! the one that was due.
+//! Seqnos rise; they are not part of the checksum. The last item of each of our batches has its number ([`LastWrite`]), so
+//! a batch whose end can be read says whether it is the one that was due. Only the first in a journal whose predecessor
+//! has gone is not known to be.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,7 +45,7 @@ const CHUNK: usize = 64 * 1024;
 pub(super) enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("{journal} is damaged at byte {at}, and acknowledged writes follow: restore a backup")]
+    #[error("{journal} is damaged at byte {at}, and what was acknowledged can't be read: restore a backup")]
     Damaged { journal: PathBuf, at: usize },
 }
 
@@ -68,12 +69,13 @@ impl Torn {
 }
 
 /// Makes the journals in the database's directory such that fjall can read all of them. Gives the last write that they
-/// hold: a database that was opened and has less did not take all of it.
+/// hold, whose number the next one goes on from.
 ///
 /// # Errors
 /// A file that can't be read, and damage to what was acknowledged.
 pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
     let mut last = None;
+    let mut seqno = None;
     let mut number_before = None;
     let mut torn: Option<Torn> = None;
     for (number, journal) in journals(database)? {
@@ -87,11 +89,12 @@ pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
             last = None;
         }
         let mut rest = &bytes[..];
-        while let Ok((after, this)) = batch(rest)
-            && follows(this, last)
-        {
+        while let Ok((after, batch)) = batch(rest) {
+            if seqno.replace(batch.seqno).is_some_and(|before| before >= batch.seqno) || !follows(batch.last, last) {
+                return Err(Error::Damaged { journal, at: bytes.len() - rest.len() });
+            }
             rest = after;
-            last = this.or(last);
+            last = batch.last.or(last);
         }
         if !rest.is_empty() {
             let at = bytes.len() - rest.len();
@@ -137,9 +140,14 @@ fn written(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A whole batch. Gives its last record.
-fn batch(input: &[u8]) -> IResult<&[u8], Option<LastWrite>> {
-    let (items, (_, count, _seqno)) = (tag(START), le_u32, le_u64).parse(input)?;
+struct Batch {
+    seqno: u64,
+    last: Option<LastWrite>,
+}
+
+/// A whole batch.
+fn batch(input: &[u8]) -> IResult<&[u8], Batch> {
+    let (items, (_, count, seqno)) = (tag(START), le_u32, le_u64).parse(input)?;
     let (mut rest, mut last) = (items, None);
     for _ in 0..count {
         let (after, (name, value)) = item(rest)?;
@@ -149,7 +157,7 @@ fn batch(input: &[u8]) -> IResult<&[u8], Option<LastWrite>> {
     if xxh3_64(&items[..items.len() - rest.len()]) != checksum {
         return Err(nom::Err::Error(Unreadable::new(rest, ErrorKind::Verify)));
     }
-    Ok((after, last))
+    Ok((after, Batch { seqno, last }))
 }
 
 fn item(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
@@ -242,7 +250,7 @@ mod tests {
         fn is_refused(&self) {
             let bytes = fs::read(&self.journal).unwrap();
             for _ in 0..2 {
-                assert!(self.refusal().contains("acknowledged writes follow"));
+                assert!(self.refusal().contains("what was acknowledged can't be read"));
                 assert!(fs::read(&self.journal).unwrap() == bytes);
             }
         }
@@ -317,13 +325,37 @@ mod tests {
         written.has(3);
     }
 
-    /// A batch's seqno is not part of its checksum. fjall takes one with a small seqno for older than what it has.
+    /// fjall takes a write with a small seqno for older than what it has, and leaves it out.
     #[test]
-    fn a_last_write_that_is_not_taken_is_noticed() {
+    fn a_damaged_seqno_is_refused() {
         let written = Written::new();
-        let seqno = written.begin[2] + START.len() + 4;
-        written.put(&lost(&written.bytes, &[(seqno, seqno + 8)]));
-        let why = written.refusal();
-        assert!(why.contains("did not take write 3"), "{why}");
+        for begin in &written.begin[1..] {
+            let seqno = begin + START.len() + 4;
+            written.put(&lost(&written.bytes, &[(seqno, seqno + 8)]));
+            written.is_refused();
+        }
+    }
+
+    /// Of a journal that was cut, as the documents say, the last writes may be in tables already.
+    #[test]
+    fn a_journal_that_was_cut_goes_on() {
+        let written = Written::new();
+        let last = LastWrite { revision: 3, number: 9 };
+        let begun = Disk::open(written.dir.path(), LIMITS, Instant::now()).unwrap();
+        drop(begun);
+        let database = fjall::Database::builder(written.journal.parent().unwrap()).open().unwrap();
+        let keyspace = database.keyspace("zketcd", fjall::KeyspaceCreateOptions::default).unwrap();
+        keyspace.insert(LastWrite::NAME, last.encode()).unwrap();
+        keyspace.rotate_memtable_and_wait().unwrap();
+        drop((keyspace, database));
+        written.put(&written.bytes[..written.begin[2]]);
+        for _ in 0..2 {
+            let (mut disk, mut state) = open(written.dir.path()).unwrap();
+            let put = Op::Put { key: "more".into(), value: "".into(), lease: 0 };
+            state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
+            let touched = state.take_touched();
+            disk.write(&state, touched).unwrap();
+        }
+        open(written.dir.path()).unwrap();
     }
 }
