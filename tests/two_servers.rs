@@ -439,6 +439,34 @@ async fn a_delete_and_a_create_of_one_path_never_share_a_batch() {
     assert!(pair.near.replica().node("/a").is_none());
 }
 
+/// Whoever may not read a znode hears of it again when it has been made anew, and of nothing before.
+#[tokio::test]
+async fn events_are_judged_by_the_list_of_their_own_incarnation() {
+    let mut pair = Pair::new().await;
+    let mut other = pair.near.client().await;
+    pair.prepare(create("/a", b"", PERSISTENT)).await;
+    for (server, client) in [(&mut pair.near, &mut pair.near_client), (&mut pair.far, &mut pair.far_client)] {
+        server.ok(client, Request::AddWatch { path: "/a".into(), mode: 0 }).await;
+    }
+    let id = Id { scheme: "world".into(), id: "anyone".into() };
+    let unreadable = Acl { perms: Perms(Perms::ALL.0 & !Perms::READ.0), id };
+    pair.prepare(Request::SetAcl { path: "/a".into(), acl: Some(vec![unreadable]), version: -1 }).await;
+    let again = vec![delete_op("/a/b", -1), delete_op("/a", -1), create_op("/a", b"", PERSISTENT)];
+    for request in [create("/a/b", b"", PERSISTENT), set("/a", b"unseen", -1), Request::Multi(again)] {
+        pair.near.send(&mut other, request);
+    }
+    let sent = pair.near.build().unwrap();
+    assert_eq!(sent.outgoing.requests, 3);
+    let result = pair.near.commit(&sent).await;
+    pair.near.answer(sent.lane, result).unwrap();
+    pair.near.pull().unwrap();
+    pair.far.pull().unwrap();
+    assert!(other.replies().iter().all(|(header, _)| header.err == 0));
+    for client in [&mut pair.near_client, &mut pair.far_client] {
+        assert_eq!(client.events(), [(support::CREATED, "/a".to_owned())]);
+    }
+}
+
 /// Requests of a session that wait make its later ones wait, and a failed group's come back before them.
 #[tokio::test]
 async fn a_session_keeps_its_order_where_a_group_fails() {

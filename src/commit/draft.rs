@@ -386,7 +386,7 @@ impl<'a> Draft<'a> {
 
     fn put_list(&mut self, path: &str, list: Option<AclDraft>) {
         let key = self.keys.of(Kind::Acl, path);
-        if matches!(self.overlay.get(key), Some((Value::Acl(Some(_)), _))) {
+        if self.overlay.get(key).is_some() {
             self.effects.defer = true;
         }
         self.own.put(key, Value::Acl(list));

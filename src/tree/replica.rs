@@ -58,10 +58,10 @@ pub struct Change {
     pub path: String,
 }
 
-/// An ACL that a revision replaced.
+/// An ACL that a revision replaced, or that of a znode which it made again.
 #[derive(Debug)]
 pub struct OldAcl {
-    /// The place of the request that set the new one.
+    /// The place of the request that set the new one, or made the znode.
     pub until: Place,
     /// `None`: open.
     pub list: Option<Arc<[Acl]>>,
@@ -605,8 +605,12 @@ impl Replica {
     /// before their parents.
     fn remove_old(&mut self, put: &[(&str, &KeyValue)], applied: &mut Applied) -> Result<(), ApplyError> {
         for (path, kv) in put.iter().rev() {
-            let czxid = self.czxid(&read(kv, NodeRecord::decode)?, kv.mod_revision);
-            if self.node(path).is_some_and(|old| old.czxid != czxid) {
+            let record = read(kv, NodeRecord::decode)?;
+            let czxid = self.czxid(&record, kv.mod_revision);
+            if let Some(old) = self.node(path).filter(|old| old.czxid != czxid) {
+                if let Born::Here(until) = record.born {
+                    applied.old_acls.insert((*path).to_owned(), OldAcl { until, list: old.acl().cloned() });
+                }
                 self.note_gone(path, applied);
                 self.remove(path);
             }
