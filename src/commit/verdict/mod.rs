@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::commit::draft::{Draft, DraftStat};
-use crate::jute::{CreateRequest, ErrorCode, Id, Request};
+use crate::jute::{CreateRequest, ErrorCode, Id, MultiOp, Request};
 use crate::tree::key;
 use crate::tree::path;
 use crate::tree::record::SessionRecord;
@@ -44,11 +44,14 @@ impl Write {
     /// The key that this is most likely to share with others: where it is busy, no verdict need be found.
     pub fn hot_key(&self) -> Option<Bytes> {
         let Write::Request { request, .. } = self else { return None };
+        let children = |path| parent_of(path).ok().map(key::children);
         match &**request {
-            Request::Create(CreateRequest { path, .. }) | Request::Delete { path, .. } => {
-                parent_of(path).ok().map(key::children)
-            }
+            Request::Create(CreateRequest { path, .. }) | Request::Delete { path, .. } => children(path),
             Request::SetData { path, .. } => Some(key::node(path)),
+            Request::Multi(ops) => ops.iter().find_map(|op| match op {
+                MultiOp::Create(CreateRequest { path, .. }) | MultiOp::Delete { path, .. } => children(path),
+                MultiOp::SetData { .. } | MultiOp::Check { .. } => None,
+            }),
             _ => None,
         }
     }
