@@ -39,6 +39,24 @@ impl Pair {
         self.far.pull().unwrap();
     }
 
+    /// Leaves a watch that stays with both clients.
+    async fn watch(&mut self, path: &str, mode: i32) {
+        let clients = [(&mut self.near, &mut self.near_client), (&mut self.far, &mut self.far_client)];
+        for (server, client) in clients {
+            server.ok(client, Request::AddWatch { path: path.into(), mode }).await;
+        }
+    }
+
+    /// Commits what waits at the near server, so many requests in one batch, and both servers hear of it.
+    async fn commit_together(&mut self, requests: usize) {
+        let sent = self.near.build().unwrap();
+        assert_eq!(sent.outgoing.requests, requests);
+        let result = self.near.commit(&sent).await;
+        self.near.answer(sent.lane, result).unwrap();
+        self.near.pull().unwrap();
+        self.far.pull().unwrap();
+    }
+
     /// Carries a request out at the near server alone.
     async fn near(&mut self, request: Request) -> Reply<'static> {
         self.near.ok(&mut self.near_client, request).await
@@ -359,9 +377,7 @@ async fn writers_of_one_parent_share_a_group_and_a_revision() {
 async fn a_persistent_watch_hears_each_set_of_a_batch() {
     let mut pair = Pair::new().await;
     pair.prepare(create("/a", b"", PERSISTENT)).await;
-    for (server, client) in [(&mut pair.near, &mut pair.near_client), (&mut pair.far, &mut pair.far_client)] {
-        server.ok(client, Request::AddWatch { path: "/a".into(), mode: 0 }).await;
-    }
+    pair.watch("/a", 0).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
         clients.push(pair.near.client().await);
@@ -369,12 +385,7 @@ async fn a_persistent_watch_hears_each_set_of_a_batch() {
     for client in &mut clients {
         pair.near.send(client, set("/a", b"x", -1));
     }
-    let sent = pair.near.build().unwrap();
-    assert_eq!(sent.outgoing.requests, 5);
-    let result = pair.near.commit(&sent).await;
-    pair.near.answer(sent.lane, result).unwrap();
-    pair.near.pull().unwrap();
-    pair.far.pull().unwrap();
+    pair.commit_together(5).await;
     for client in [&mut pair.near_client, &mut pair.far_client] {
         assert_eq!(client.events(), vec![(support::DATA_CHANGED, "/a".to_owned()); 5]);
     }
@@ -389,18 +400,11 @@ async fn a_znode_may_come_and_go_in_one_batch() {
         let mut pair = Pair::new().await;
         let mut other = pair.near.client().await;
         pair.prepare(create("/a", b"", PERSISTENT)).await;
-        for (server, client) in [(&mut pair.near, &mut pair.near_client), (&mut pair.far, &mut pair.far_client)] {
-            server.ok(client, Request::AddWatch { path: "/a".into(), mode: 1 }).await;
-        }
+        pair.watch("/a", 1).await;
         pair.near.send(&mut pair.near_client, create("/a/b", b"data", CreateMode::Ephemeral));
         pair.near.send(&mut other, set("/a/b", b"more", 0));
         pair.near.send(&mut other, second);
-        let sent = pair.near.build().unwrap();
-        assert_eq!(sent.outgoing.requests, 3);
-        let result = pair.near.commit(&sent).await;
-        pair.near.answer(sent.lane, result).unwrap();
-        pair.near.pull().unwrap();
-        pair.far.pull().unwrap();
+        pair.commit_together(3).await;
         let told = [support::CREATED, support::DATA_CHANGED, support::DELETED].map(|kind| (kind, "/a/b".to_owned()));
         let heard = pair.near_client.heard();
         let kinds = heard.iter().map(|heard| match heard {
@@ -445,9 +449,7 @@ async fn events_are_judged_by_the_list_of_their_own_incarnation() {
     let mut pair = Pair::new().await;
     let mut other = pair.near.client().await;
     pair.prepare(create("/a", b"", PERSISTENT)).await;
-    for (server, client) in [(&mut pair.near, &mut pair.near_client), (&mut pair.far, &mut pair.far_client)] {
-        server.ok(client, Request::AddWatch { path: "/a".into(), mode: 0 }).await;
-    }
+    pair.watch("/a", 0).await;
     let id = Id { scheme: "world".into(), id: "anyone".into() };
     let unreadable = Acl { perms: Perms(Perms::ALL.0 & !Perms::READ.0), id };
     pair.prepare(Request::SetAcl { path: "/a".into(), acl: Some(vec![unreadable]), version: -1 }).await;
@@ -455,12 +457,7 @@ async fn events_are_judged_by_the_list_of_their_own_incarnation() {
     for request in [create("/a/b", b"", PERSISTENT), set("/a", b"unseen", -1), Request::Multi(again)] {
         pair.near.send(&mut other, request);
     }
-    let sent = pair.near.build().unwrap();
-    assert_eq!(sent.outgoing.requests, 3);
-    let result = pair.near.commit(&sent).await;
-    pair.near.answer(sent.lane, result).unwrap();
-    pair.near.pull().unwrap();
-    pair.far.pull().unwrap();
+    pair.commit_together(3).await;
     assert!(other.replies().iter().all(|(header, _)| header.err == 0));
     for client in [&mut pair.near_client, &mut pair.far_client] {
         assert_eq!(client.events(), [(support::CREATED, "/a".to_owned())]);

@@ -214,12 +214,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let (mut disk, mut state) = open(dir.path()).unwrap();
-            for key in KEYS {
-                let put = Op::Put { key: key.into(), value: vec![b'v'; LARGE].into(), lease: 0 };
-                state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
-                let touched = state.take_touched();
-                disk.write(&state, touched).unwrap();
-            }
+            KEYS.iter().for_each(|key| write(&mut disk, &mut state, key));
             drop(disk);
             let journal = dir.path().join("zketcd.fjall/0.jnl");
             let bytes = written(&journal).unwrap();
@@ -267,6 +262,13 @@ mod tests {
 
     fn open(dir: &Path) -> Result<(Disk, State), StoreError> {
         Disk::open(dir, LIMITS, Instant::now())
+    }
+
+    fn write(disk: &mut Disk, state: &mut State, key: &'static str) {
+        let put = Op::Put { key: key.into(), value: vec![b'v'; LARGE].into(), lease: 0 };
+        state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
+        let touched = state.take_touched();
+        disk.write(state, touched).unwrap();
     }
 
     /// As a disk leaves blocks that it never wrote.
@@ -351,10 +353,7 @@ mod tests {
         written.put(&written.bytes[..written.begin[2]]);
         for _ in 0..2 {
             let (mut disk, mut state) = open(written.dir.path()).unwrap();
-            let put = Op::Put { key: "more".into(), value: "".into(), lease: 0 };
-            state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
-            let touched = state.take_touched();
-            disk.write(&state, touched).unwrap();
+            write(&mut disk, &mut state, "more");
         }
         open(written.dir.path()).unwrap();
     }
