@@ -54,14 +54,13 @@ impl Node {
     }
 
     pub fn path(&self) -> &str {
-        text(self.path_bytes())
+        // It was a `str` when it was put there.
+        std::str::from_utf8(self.path_bytes()).unwrap_or_default()
     }
 
     /// The last part of the path.
     pub fn name(&self) -> &str {
-        let path = self.path_bytes();
-        let slash = path.iter().rposition(|byte| *byte == b'/');
-        text(slash.map_or(path, |slash| &path[slash + 1..]))
+        path::name(self.path())
     }
 
     pub(super) fn path_bytes(&self) -> &[u8] {
@@ -189,11 +188,6 @@ pub(super) struct NodeAcl {
 
 fn joined(path: &[u8], data: Option<&[u8]>) -> Box<[u8]> {
     [path, data.unwrap_or_default()].concat().into()
-}
-
-/// Of bytes that were a `str` when they were put there.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
