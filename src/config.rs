@@ -409,12 +409,10 @@ impl ServeArgs {
     /// What is allowed but probably not meant; for the log, once it is there.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let has_user = self.etcd_user.as_ref().is_some_and(|user| !user.is_empty());
-        let has_password = self.etcd_password.as_ref().is_some_and(|password| !password.reveal().is_empty());
         let about_etcd = [
             ("--etcd-endpoints", !self.etcd_endpoints.is_empty()),
-            ("--etcd-user", has_user),
-            ("--etcd-password", has_password),
+            ("--etcd-user", self.user().is_some()),
+            ("--etcd-password", self.password().is_some()),
             ("--etcd-password-file", given(&self.etcd_password_file).is_some()),
             ("--etcd-ca", given(&self.etcd_ca).is_some()),
             ("--etcd-cert", given(&self.etcd_cert).is_some()),
@@ -423,7 +421,7 @@ impl ServeArgs {
         for (flag, _) in about_etcd.into_iter().filter(|(_, is_given)| *is_given) {
             if self.store != StoreKind::Etcd {
                 warnings.push(format!("{flag} has no effect without --store etcd"));
-            } else if flag.starts_with("--etcd-password") && !has_user {
+            } else if flag.starts_with("--etcd-password") && self.user().is_none() {
                 warnings.push(format!("{flag} has no effect without --etcd-user"));
             }
         }
@@ -435,6 +433,14 @@ impl ServeArgs {
             ));
         }
         warnings
+    }
+
+    fn user(&self) -> Option<&String> {
+        self.etcd_user.as_ref().filter(|user| !user.is_empty())
+    }
+
+    fn password(&self) -> Option<&Secret> {
+        self.etcd_password.as_ref().filter(|password| !password.reveal().is_empty())
     }
 
     fn check_sessions(&self) -> Result<(), ConfigError> {
@@ -517,9 +523,8 @@ impl ServeArgs {
     }
 
     fn credentials(&self) -> Result<Option<Credentials>, ConfigError> {
-        let Some(user) = self.etcd_user.as_ref().filter(|user| !user.is_empty()) else { return Ok(None) };
-        let password = self.etcd_password.as_ref().filter(|password| !password.reveal().is_empty());
-        let password = match (password, given(&self.etcd_password_file)) {
+        let Some(user) = self.user() else { return Ok(None) };
+        let password = match (self.password(), given(&self.etcd_password_file)) {
             (Some(_), Some(_)) => {
                 return Err(fail("--etcd-password and --etcd-password-file exclude each other".to_owned()));
             }
