@@ -16,6 +16,10 @@ use run::Options;
 /// Sequences in a plain `cargo test`.
 const FEW: u64 = 300;
 
+/// So many meet every operation and every error code: the rarest, NoChildrenForEphemerals, comes once in 360 sequences, so
+/// that only one run of this length in 10^12 misses it. Of a few sequences, every other day's do.
+const ENOUGH: u64 = 10_000;
+
 /// Generated sequences: as many as `make differential` asks for, or a few.
 #[test]
 fn sequences() {
@@ -24,7 +28,9 @@ fn sequences() {
     print!("{report}");
     report.save(&options);
     assert!(report.failures.is_empty(), "{} differences", report.failures.len());
-    report.assert_all_was_reached();
+    if options.sequences >= ENOUGH {
+        report.assert_all_was_reached();
+    }
 }
 
 /// Every difference ever found; or the one case that `DIFFERENTIAL_CASE` names.
