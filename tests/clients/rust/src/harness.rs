@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use zookeeper_client::{
-    Acls, Client, Connector, CreateMode, CreateOptions, EventType, OneshotWatcher, PersistentWatcher, SessionState,
-    StateWatcher, WatchedEvent,
+    Acls, Client, Connector, CreateMode, CreateOptions, Error, EventType, OneshotWatcher, PersistentWatcher,
+    SessionState, StateWatcher, WatchedEvent,
 };
 
 /// For what must come; only a deadline.
@@ -47,6 +47,11 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("{what}: not within {DEADLINE:?}"),
     }
+}
+
+/// A connection that ended: the library says so where it read the end, and hands on the system's error where it was writing.
+pub fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::ConnectionLoss | Error::Custom(_))
 }
 
 /// The event of a watcher of either kind.

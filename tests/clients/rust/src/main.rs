@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{
-    control, fires, spawn, stays, until, within, Check, Network, World, EPHEMERAL, EPHEMERAL_NUMBERED, NUMBERED,
-    PERSISTENT, SESSION, SHORT,
+    control, fires, is_lost, spawn, stays, until, within, Check, Network, World, EPHEMERAL, EPHEMERAL_NUMBERED,
+    NUMBERED, PERSISTENT, SESSION, SHORT,
 };
 use recipes::{count, enter, leave, number, take, Cache};
 use tokio::sync::mpsc;
@@ -213,7 +213,7 @@ async fn writes_go_on_while_the_server_dies(w: World) {
             let path = format!("{root}/{n:03}");
             loop {
                 match writer.create(&path, b"", &PERSISTENT).await {
-                    Err(Error::ConnectionLoss | Error::Custom(_)) => continue,
+                    Err(error) if is_lost(&error) => continue,
                     // it may have been made, and only the answer lost
                     Ok(_) | Err(Error::NodeExists) => break,
                     Err(error) => panic!("{error}"),
@@ -313,7 +313,8 @@ async fn data_of_every_size(w: World) {
     }
     let mut states = client.state_watcher();
     let path = w.at("-1");
-    assert_eq!(client.set_data(&path, &vec![0; 1_048_576], None).await.err(), Some(Error::ConnectionLoss));
+    let error = client.set_data(&path, &vec![0; 1_048_576], None).await.unwrap_err();
+    assert!(is_lost(&error), "{error:?}");
     until(&mut states, SessionState::SyncConnected).await;
     assert_eq!(client.get_data(&path).await.unwrap().0.len(), 1);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState};
 
-use crate::harness::{fires, within, EPHEMERAL, PERSISTENT};
+use crate::harness::{fires, is_lost, within, EPHEMERAL, PERSISTENT};
 
 /// A double barrier: in when all are there, out when all have gone.
 pub async fn enter(client: &Client, path: &str, name: &str, members: usize) {
@@ -105,7 +105,7 @@ impl Cache {
             match self.client.get_data(path).await {
                 Ok((data, _)) => self.known.insert(path.to_owned(), data),
                 Err(Error::NoNode) => self.known.remove(path),
-                Err(Error::ConnectionLoss) => continue,
+                Err(error) if is_lost(&error) => continue,
                 Err(error) => panic!("{error}"),
             };
             return;
