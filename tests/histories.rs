@@ -70,10 +70,11 @@ struct Client {
 }
 
 impl Server {
-    async fn start(store: std::sync::Arc<Embedded>) -> Server {
+    /// `alone_after`: milliseconds.
+    async fn start(store: std::sync::Arc<Embedded>, alone_after: u64) -> Server {
         // Few operations in a transaction, so that some batches do not take all.
-        let limits = zketcd::store::Limits { txn_ops: 40, ..drive::LIMITS };
-        let mut zketcd = Zketcd::with(store, LANES, limits).await;
+        let limits = zketcd::store::Limits { txn_ops: 48, ..drive::LIMITS };
+        let mut zketcd = Zketcd::alone_after(alone_after, store, LANES, limits).await;
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             let talker = zketcd.client().await;
@@ -295,11 +296,16 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
     #[test]
-    fn any_history_is_that_of_one_request_at_a_time(steps in prop::collection::vec(step(), 1..120)) {
+    fn any_history_is_that_of_one_request_at_a_time(
+        steps in prop::collection::vec(step(), 1..120),
+        // Always, after some steps, and never: whoever takes itself to be alone need not be.
+        alone_after in [prop::sample::select(vec![0, 5, 1_000]), prop::sample::select(vec![0, 5, 1_000])],
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = Embedded::memory();
-            let mut servers = [Server::start(store.clone()).await, Server::start(store.clone()).await];
+            let [one, other] = alone_after;
+            let mut servers = [Server::start(store.clone(), one).await, Server::start(store.clone(), other).await];
             for (server, step) in steps {
                 servers[server].step(step).await;
             }

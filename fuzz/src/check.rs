@@ -93,7 +93,7 @@ fn no_leftovers(snapshot: &Snapshot) {
             Parsed::Session(id) => assert_eq!(entry.lease, id, "a session without its lease"),
             Parsed::Node(_) => assert_eq!(entry.lease, 0, "a znode with a lease"),
             Parsed::Lane { .. } | Parsed::Claim { .. } => assert_ne!(entry.lease, 0, "a lane without a lease"),
-            Parsed::Meta => {}
+            Parsed::Meta | Parsed::Began => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use arbitrary::{Result, Unstructured};
 use tokio::sync::oneshot;
 use zketcd::commit::verdict::Write;
 use zketcd::jute::{Acl, ErrorCode, Id, MultiOp, Perms, Request, RequestHeader};
-use zketcd::session::{CloseReason, EngineConfig, Incoming, Now};
+use zketcd::session::{ALONE_AFTER_MS, CloseReason, EngineConfig, Incoming, Now};
 use zketcd::store::embedded::Embedded;
 use zketcd::store::{Limits, Op, Store, Txn};
 use zketcd::tree::key;
@@ -99,6 +99,7 @@ impl Cluster {
             linearizable_reads: source.ratio(1, 4)?,
             super_digest: None,
             outstanding: OUTSTANDING,
+            alone_after_ms: if source.arbitrary()? { 0 } else { ALONE_AFTER_MS },
         };
         let base = if source.arbitrary()? { 1_000 } else { 0 };
         let value = MetaRecord { cluster_id: 1, bases: vec![(0, base)] }.encode();

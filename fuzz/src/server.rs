@@ -6,11 +6,10 @@ use std::sync::{Arc, LazyLock};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use zketcd::metrics::Metrics;
+use zketcd::server::bootstrap;
 use zketcd::session::{Engine, EngineConfig, LaneAnswer, Now, Outgoing, ServerIdentity};
 use zketcd::store::embedded::Embedded;
-use zketcd::store::{ChangeStream, Compare, Op, Revision, Store, StoreError, Txn};
-use zketcd::tree::key;
-use zketcd::tree::record::LaneRecord;
+use zketcd::store::{ChangeStream, Revision, Store, StoreError, Txn};
 use zketcd::tree::replica::{ApplyError, Replica};
 
 /// Their making takes longer than a whole run.
@@ -265,14 +264,7 @@ fn lost(error: &ApplyError) {
 fn begin(store: &Arc<Embedded>, number: u64, lanes: usize) -> (ServerIdentity, Replica) {
     let identity = ServerIdentity { server: number, lease: FIRST_LEASE + number as i64 };
     at_once(store.lease_grant(identity.lease, FOREVER)).expect("a new lease");
-    let keys: Vec<_> = (0..lanes).map(|lane| key::lane(number, lane)).collect();
-    let put = |key| Op::Put { key, value: LaneRecord::default().encode(), lease: identity.lease };
-    let txn = Txn {
-        compare: keys.iter().map(|key| Compare::create_revision(key.clone(), 0)).collect(),
-        then: keys.into_iter().map(put).collect(),
-        otherwise: Vec::new(),
-    };
-    assert!(at_once(store.transact(txn)).expect("lanes").succeeded);
+    at_once(bootstrap::make_lanes(&**store, identity, lanes)).expect("the store answers");
     let snapshot = at_once(store.snapshot()).expect("the store answers");
     (identity, Replica::load(snapshot).expect("what the servers wrote can be read"))
 }

@@ -1,13 +1,15 @@
 //! A batch: many requests in one transaction of independent sub-transactions, the groups.
 //!
 //! Requests that share a session, or a key that at least one of them writes, are one group: evaluated in order,
-//! their writes merged, sent as one sub-transaction. Groups succeed or fail independently.
+//! their writes merged, sent as one sub-transaction. Groups succeed or fail independently. A server that is [`alone`] has
+//! one group, with a guard in place of what the verdicts read.
 
 use std::cell::Cell;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::alone;
 use super::draft::{Asker, Draft, Effects, Overlay, State, Value, operation};
 use super::keys::{KeyId, Keys, Kind};
 use super::verdict::{Answer, Write, decide};
@@ -83,6 +85,8 @@ pub struct Builder<'a> {
     replica: &'a Replica,
     limits: Limits,
     now: i64,
+    /// In place of what the verdicts read.
+    guard: Option<Vec<Compare>>,
     overlay: Overlay,
     answers: Vec<Answer>,
     /// Union-find: each slot's group, by the slot that leads it.
@@ -126,12 +130,13 @@ pub enum Outcome {
 }
 
 impl<'a> Builder<'a> {
-    /// `now`: milliseconds since the Unix epoch.
-    pub fn new(replica: &'a Replica, limits: Limits, now: i64) -> Self {
+    /// `now`: milliseconds since the Unix epoch. `guard`: [`alone::guard`], where no other server is thought to write.
+    pub fn new(replica: &'a Replica, limits: Limits, now: i64, guard: Option<Vec<Compare>>) -> Self {
         Builder {
             replica,
             limits,
             now,
+            guard,
             overlay: Overlay::default(),
             answers: Vec::new(),
             leader: Vec::new(),
@@ -188,10 +193,12 @@ impl<'a> Builder<'a> {
         self.uses.resize_with(self.keys.count(), KeyUse::default);
         let joins = self.joins(session, &effects);
         let fresh = self.fresh(&joins, &effects);
-        if let Some(reason) = self.lacks_room(&joins, &fresh, &effects) {
-            if self.is_empty() {
-                return Offer::TooLarge(reason);
-            }
+        if self.is_empty()
+            && let Some(reason) = self.too_large(&effects)
+        {
+            return Offer::TooLarge(reason);
+        }
+        if self.lacks_room(&joins, &fresh, &effects) {
             self.no_room += 1;
             return Offer::Deferred;
         }
@@ -238,11 +245,17 @@ impl<'a> Builder<'a> {
 
     /// `spare`: bytes that claims may take.
     fn group_txn(&self, group: &Group, lane: LaneState, leader: u16, batch: u64, spare: &mut usize) -> Txn {
-        let mut compares: Vec<&(KeyId, State)> = group.compares.iter().collect();
-        compares.sort_unstable();
-        compares.dedup();
-        let compare = compares.into_iter().map(|(key, state)| state.compare(self.keys.get(*key).clone())).collect();
+        let compares = distinct(&group.compares);
+        let compares = compares.into_iter().map(|(key, state)| state.compare(self.keys.get(key).clone()));
         let values = group.writes.iter().filter_map(|key| Some((self.keys.get(*key), &self.overlay.get(*key)?.0)));
+        if let Some(guard) = &self.guard {
+            let compare: Vec<Compare> = guard.iter().cloned().chain(compares).collect();
+            // What is not there now will not be there then.
+            let values = values.filter(|(key, value)| !value.is_removal() || self.replica.has(key));
+            let then: Vec<Op> = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
+            let part = alone::part(self.room(1), compare.len(), then.len()).unwrap_or(then.len());
+            return Txn { compare, then: alone::parted(then, part), otherwise: Vec::new() };
+        }
         let then = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
         let mut otherwise = Vec::new();
         if group.fails >= CLAIM_AFTER && !group.writes.is_empty() {
@@ -254,17 +267,13 @@ impl<'a> Builder<'a> {
                 otherwise.push(Op::Put { key, value, lease: lane.lease });
             }
         }
-        Txn { compare, then, otherwise }
+        Txn { compare: compares.collect(), then, otherwise }
     }
 
     /// A key that the group's transaction changes for certain: one that it puts, or one that it deletes and has
     /// compared to be there.
     fn witness(&self, group: &Group) -> Option<Bytes> {
-        let is_put = |key: &&KeyId| {
-            self.overlay.get(**key).is_some_and(|(value, _)| {
-                !matches!(value, Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None))
-            })
-        };
+        let is_put = |key: &&KeyId| self.overlay.get(**key).is_some_and(|(value, _)| !value.is_removal());
         let is_deleted = |key: &&KeyId| {
             let key = self.keys.get(**key);
             matches!(key::parse(key), key::Parsed::Session(_) | key::Parsed::Node(_)) && self.replica.has(key)
@@ -285,6 +294,9 @@ impl<'a> Builder<'a> {
 
     /// The groups that the request ties together, by their leaders, each once.
     fn joins(&self, session: Option<i64>, effects: &Effects) -> Vec<usize> {
+        if self.guard.is_some() {
+            return if self.is_empty() { Vec::new() } else { vec![self.find(0)] };
+        }
         let mut joins = Vec::new();
         let mut join = |slot: usize| {
             let leader = self.find(slot);
@@ -313,11 +325,12 @@ impl<'a> Builder<'a> {
         joins
     }
 
-    /// The compares that the groups it joins do not have yet, each once.
+    /// The compares that the groups it joins do not have yet, each once; for what the guard stands for there is none.
     fn fresh(&self, joins: &[usize], effects: &Effects) -> Vec<(KeyId, State)> {
-        let mut fresh = effects.compares.clone();
-        fresh.sort_unstable();
-        fresh.dedup();
+        let mut fresh = distinct(&effects.compares);
+        if self.guard.is_some() {
+            fresh.retain(|(key, _)| self.keys.is_session(*key));
+        }
         if !joins.is_empty() {
             fresh.retain(|(key, state)| {
                 let readers = &self.uses[key.index()].readers;
@@ -331,21 +344,34 @@ impl<'a> Builder<'a> {
         self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0
     }
 
-    fn lacks_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> Option<String> {
+    /// Operations for a group, beside the lane's put and those of so many groups.
+    fn room(&self, groups: usize) -> usize {
+        self.limits.txn_ops.saturating_sub(1 + groups)
+    }
+
+    fn lacks_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> bool {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
             joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));
-        let written = effects.values.iter().filter(|(key, _)| self.uses[key.index()].writer.is_none()).count();
-        let inner = (compares + fresh.len()).max(writes + written);
-        let groups = self.groups.len() - joins.len() + 1;
-        let ops = 1 + groups + inner.max(self.widest);
+        let compares = compares + fresh.len();
+        let writes = writes + effects.values.iter().filter(|(key, _)| self.uses[key.index()].writer.is_none()).count();
+        let has_ops = match &self.guard {
+            Some(guard) => alone::part(self.room(1), guard.len() + compares, writes).is_some(),
+            None => compares.max(writes).max(self.widest) <= self.room(self.groups.len() - joins.len() + 1),
+        };
+        !has_ops || self.bytes + self.size(effects) > self.byte_limit()
+    }
+
+    /// Why no batch has room for the request. A server that is alone could take more; but no request is to depend on that.
+    fn too_large(&self, effects: &Effects) -> Option<String> {
+        let ops = 2 + distinct(&effects.compares).len().max(effects.values.len());
         if ops > self.limits.txn_ops {
             return Some(format!(
                 "it needs {ops} operations in one transaction, the limit is {}: raise etcd's --max-txn-ops and zketcd's --etcd-max-txn-ops",
                 self.limits.txn_ops
             ));
         }
-        let bytes = self.bytes + self.size(effects);
+        let bytes = self.size(effects);
         let limit = self.byte_limit();
         if bytes > limit {
             return Some(format!(
@@ -445,7 +471,11 @@ impl Batch {
                 continue;
             };
             let branch = if fates.next() == Some(true) { &group.then } else { &group.otherwise };
-            changes.extend(branch.iter().filter_map(|op| change(op, revision, replica)));
+            let ops = branch.iter().flat_map(|op| match op {
+                Op::Txn(part) => &part.then[..],
+                op => std::slice::from_ref(op),
+            });
+            changes.extend(ops.filter_map(|op| change(op, revision, replica)));
         }
         Revision { revision, changes }
     }
@@ -484,6 +514,14 @@ fn change(op: &Op, revision: i64, replica: &Replica) -> Option<Change> {
         Op::Delete { key } => replica.has(key).then(|| Change::Delete { key: key.clone() }),
         Op::Get { .. } | Op::Txn(_) => None,
     }
+}
+
+/// In the order of the keys, each once.
+fn distinct(compares: &[(KeyId, State)]) -> Vec<(KeyId, State)> {
+    let mut distinct = compares.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
 }
 
 /// The smaller into the larger: a group that grows request by request is not copied for each.

@@ -37,6 +37,13 @@ pub enum Value {
     Session(Option<SessionRecord>),
 }
 
+impl Value {
+    /// Whether nothing is to be left.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Value::Node(None) | Value::Children(None) | Value::Acl(None) | Value::Session(None))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct NodeDraft {
     pub view: NodeView,

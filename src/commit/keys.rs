@@ -67,6 +67,10 @@ impl Keys {
         self.find_or_insert(letter, &id, || Bytes::from([&[letter], &id[..]].concat()))
     }
 
+    pub fn is_session(&self, id: KeyId) -> bool {
+        matches!(key::parse(self.get(id)), key::Parsed::Session(_))
+    }
+
     /// How many numbers are given.
     pub fn count(&self) -> usize {
         self.keys.len()

@@ -46,7 +46,7 @@ pub async fn begin(
     let server = getrandom::u64().map_err(StartError::Random)?;
     let lease = grant(store, SERVER_LEASE_TTL).await?;
     let me = ServerIdentity { server, lease };
-    make_lanes(store, me, lanes).await?;
+    make_lanes(&**store, me, lanes).await?;
     make_meta(store, identity).await?;
     let mut replica = Replica::load(store.snapshot().await?)?;
     if let Some((revision, zxid_revision)) = seen
@@ -79,14 +79,17 @@ pub async fn grant(store: &Arc<dyn Store>, ttl: i64) -> Result<i64, StartError> 
     }
 }
 
-async fn make_lanes(store: &Arc<dyn Store>, me: ServerIdentity, lanes: usize) -> Result<(), StartError> {
+/// Makes a server's lanes, and tells those who are alone that they are not.
+///
+/// # Errors
+/// Where the store is away.
+pub async fn make_lanes(store: &dyn Store, me: ServerIdentity, lanes: usize) -> Result<(), StoreError> {
     let keys: Vec<_> = (0..lanes).map(|lane| key::lane(me.server, lane)).collect();
+    let began = Op::Put { key: key::BEGAN.into(), value: format!("{:016x}", me.server).into(), lease: 0 };
+    let put = |key| Op::Put { key, value: LaneRecord::default().encode(), lease: me.lease };
     let txn = Txn {
         compare: keys.iter().map(|key| Compare::create_revision(key.clone(), 0)).collect(),
-        then: keys
-            .into_iter()
-            .map(|key| Op::Put { key, value: LaneRecord::default().encode(), lease: me.lease })
-            .collect(),
+        then: keys.into_iter().map(put).chain([began]).collect(),
         otherwise: Vec::new(),
     };
     store.transact(txn).await?;

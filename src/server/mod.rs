@@ -37,7 +37,7 @@ use self::lanes::Over;
 use self::shared::Shared;
 use crate::config::{Config, StoreConfig};
 use crate::metrics::Metrics;
-use crate::session::{Engine, EngineConfig};
+use crate::session::{ALONE_AFTER_MS, Engine, EngineConfig};
 use crate::store::etcd::{Etcd, EtcdConfig};
 use crate::store::{Identity, Store, StoreError};
 
@@ -109,6 +109,7 @@ impl Server {
             linearizable_reads: config.linearizable_reads,
             super_digest: config.super_digest.as_ref().map(|digest| digest.reveal().to_owned()),
             outstanding: config.connections.outstanding,
+            alone_after_ms: ALONE_AFTER_MS,
         };
         tracing::info!(
             store = identity.description,

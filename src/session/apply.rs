@@ -219,6 +219,10 @@ impl Engine {
             }
         }
         if applied.lane.as_ref().is_some_and(|(server, ..)| *server != self.identity.server) {
+            // A batch that puts its lane alone is a sign of life.
+            if revision.changes.len() > 1 {
+                self.disturbed = Some(now);
+            }
             let busy = &self.busy;
             if self.turns.others(revision, now, |key| busy.contains_key(key)) {
                 self.recall();

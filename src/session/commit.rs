@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::connection::{Pending, What};
 use super::engine::{ConnectionId, Engine, Purpose, REAP_AGAIN_MS, Task};
 use super::outbox::CloseReason;
+use crate::commit::alone;
 use crate::commit::batch::{Batch, Builder, LaneState, Offer, Outcome};
 use crate::commit::verdict::{Answer, Write};
 use crate::jute::{ErrorCode, Reply, ReplyHeader};
-use crate::store::{Txn, TxnResult};
+use crate::store::{Compare, Txn, TxnResult};
 
 /// A store that takes so long to answer a batch, in milliseconds, is far away or busy: the next does not wait for it. A
 /// commit of 64 requests takes two on one machine.
@@ -18,6 +19,13 @@ pub const SLOW_MS: u64 = 4;
 
 /// So many waiting connections fill a batch: what etcd's default `--max-txn-ops` allows.
 const FULL: usize = 120;
+
+/// How long, in milliseconds, after another server's batch a server is alone again: where its own then fails as a whole,
+/// at most one in some hundred does.
+pub const ALONE_AFTER_MS: u64 = 1_000;
+
+/// A request whose groups failed so often did not do so by the chance that one batch overtook another.
+const FAILED_OFTEN: u32 = 2;
 
 /// A commit lane: one batch in flight at a time.
 #[derive(Debug, Default)]
@@ -93,6 +101,18 @@ impl Engine {
         !self.ready.is_empty() && (is_slow || self.left_over || self.ready.len() >= FULL)
     }
 
+    /// What a batch on the lane compares in place of what its verdicts read, where no other server is thought to write.
+    fn guard(&self, lane: usize) -> Option<Vec<Compare>> {
+        let is_disturbed =
+            self.disturbed.is_some_and(|at| self.now.mono.saturating_sub(at) < self.config.alone_after_ms);
+        if is_disturbed {
+            return None;
+        }
+        let own = self.lanes.iter().enumerate().filter(|(at, _)| *at != lane);
+        let own = own.map(|(at, lane)| (at, lane.number + u64::from(lane.in_flight.is_some())));
+        alone::guard(&self.replica, self.identity.server, own, self.config.limits)
+    }
+
     /// The next batch of an idle lane; `None`: nothing to do that could be done now.
     pub fn take_batch(&mut self, lane: usize, id: u128) -> Option<Outgoing> {
         let state = self.lanes.get(lane)?;
@@ -100,7 +120,8 @@ impl Engine {
             return None;
         }
         let state = LaneState { server: self.identity.server, lane, lease: self.identity.lease, number: state.number };
-        let mut builder = Builder::new(&self.replica, self.config.limits, self.now.wall);
+        let guard = self.guard(lane);
+        let mut builder = Builder::new(&self.replica, self.config.limits, self.now.wall, guard);
         let mut origins = Vec::new();
         let mut refused = Vec::new();
         let (busy, turns) = (&self.busy, &self.turns);
@@ -359,6 +380,13 @@ impl Engine {
     /// A group failed: its requests go back to the front of their queues, in order.
     pub(super) fn put_back(&mut self, origins: Vec<Origin>) {
         for origin in origins.into_iter().rev() {
+            let fails = match &origin {
+                Origin::Client(_, pending) => pending.fails,
+                Origin::Task(task) => task.fails,
+            };
+            if fails + 1 >= FAILED_OFTEN {
+                self.disturbed = Some(self.now.mono);
+            }
             match origin {
                 Origin::Client(id, mut pending) => {
                     pending.fails += 1;

@@ -70,6 +70,8 @@ pub struct EngineConfig {
     pub super_digest: Option<String>,
     /// Requests of one connection that may wait.
     pub outstanding: usize,
+    /// How long after another server's batch this one is alone again, in milliseconds.
+    pub alone_after_ms: u64,
 }
 
 /// A running server, as its lanes know it.
@@ -148,6 +150,8 @@ pub struct Engine {
     /// Keys written by batches in flight.
     pub(super) busy: HashMap<Bytes, usize>,
     pub(super) turns: Turns,
+    /// When another server was last seen to write, or a request failed again and again.
+    pub(super) disturbed: Option<u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
     /// The newest revision that the store has told of.
@@ -202,6 +206,7 @@ impl Engine {
             batches: 0,
             busy: HashMap::new(),
             turns: Turns::default(),
+            disturbed: None,
             backlog: VecDeque::new(),
             store_revision: 0,
             reap_again_at: None,

@@ -15,7 +15,7 @@ mod read;
 mod turns;
 mod view;
 
-pub use commit::{LaneAnswer, LaneLost, Outgoing, SLOW_MS};
+pub use commit::{ALONE_AFTER_MS, LaneAnswer, LaneLost, Outgoing, SLOW_MS};
 pub use connection::Incoming;
 pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};
 pub use outbox::{CloseReason, Outbox, Outgo};

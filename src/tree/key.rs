@@ -1,9 +1,14 @@
-//! The store's keys: `n<path>`, `c<path>`, `a<path>`, `s<id>`, `l<server>/<k>`, `l<server>/w…` and `meta`.
+//! The store's keys: `n<path>`, `c<path>`, `a<path>`, `s<id>`, `l<server>/<k>`, `l<server>/w…`, `meta` and
+//! `began`.
 
 use bytes::Bytes;
 
 /// The key of [`super::record::MetaRecord`].
 pub const META: &[u8] = b"meta";
+
+/// Each server that begins puts this key, with its number for people to read: the revision tells the others. No lease
+/// carries it.
+pub const BEGAN: &[u8] = b"began";
 
 pub fn node(path: &str) -> Bytes {
     join("n", path)
@@ -53,6 +58,7 @@ pub enum Parsed<'a> {
         server: u64,
     },
     Meta,
+    Began,
     /// Not one of ours.
     Foreign,
 }
@@ -60,6 +66,9 @@ pub enum Parsed<'a> {
 pub fn parse(key: &[u8]) -> Parsed<'_> {
     if key == META {
         return Parsed::Meta;
+    }
+    if key == BEGAN {
+        return Parsed::Began;
     }
     let Ok(text) = std::str::from_utf8(key) else { return Parsed::Foreign };
     let Some(first) = text.as_bytes().first() else { return Parsed::Foreign };
@@ -104,6 +113,7 @@ mod tests {
         assert_eq!(parse(&lane(9, 3)), Parsed::Lane { server: 9, lane: 3 });
         assert_eq!(parse(&claim(9, 3, 1)), Parsed::Claim { server: 9 });
         assert_eq!(parse(META), Parsed::Meta);
+        assert_eq!(parse(BEGAN), Parsed::Began);
         for foreign in [&b""[..], b"n", b"nothing", b"s", b"l/0", b"\xff", b"x/a"] {
             assert_eq!(parse(foreign), Parsed::Foreign, "{foreign:?}");
         }

@@ -97,6 +97,8 @@ pub struct Replica {
     quotas: HashMap<Box<str>, Usage>,
     lanes: HashMap<(u64, usize), u64>,
     meta: Option<(MetaRecord, i64)>,
+    /// Revision at which the last server began; 0: none is known.
+    began: i64,
     revision: i64,
     last_zxid: i64,
     data_bytes: u64,
@@ -122,6 +124,7 @@ impl Replica {
             quotas: HashMap::new(),
             lanes: HashMap::new(),
             meta: None,
+            began: 0,
             revision: 0,
             last_zxid: 0,
             data_bytes: 0,
@@ -167,6 +170,7 @@ impl Replica {
                     last_slots = last_slots.max((entry.mod_revision, record.slots));
                     replica.lanes.insert((server, lane), record.number);
                 }
+                Parsed::Began => replica.began = entry.mod_revision,
                 Parsed::Claim { .. } | Parsed::Meta | Parsed::Node(_) | Parsed::Foreign => {}
             }
         }
@@ -229,6 +233,7 @@ impl Replica {
                     self.lanes.remove(&(server, lane));
                 }
                 (Parsed::Meta, StoreChange::Put(kv)) => self.put_meta(kv)?,
+                (Parsed::Began, StoreChange::Put(kv)) => self.began = kv.mod_revision,
                 _ => {}
             }
         }
@@ -298,7 +303,7 @@ impl Replica {
             Parsed::Children(path) => self.node(path).is_some_and(|node| node.children_revision() > 0),
             Parsed::Acl(path) => self.node(path).is_some_and(|node| node.acl_revision() > 0),
             Parsed::Session(id) => self.sessions.contains_key(&id),
-            Parsed::Lane { .. } | Parsed::Claim { .. } | Parsed::Meta | Parsed::Foreign => false,
+            Parsed::Lane { .. } | Parsed::Claim { .. } | Parsed::Meta | Parsed::Began | Parsed::Foreign => false,
         }
     }
 
@@ -391,6 +396,16 @@ impl Replica {
 
     pub fn lane_number(&self, server: u64, lane: usize) -> Option<u64> {
         self.lanes.get(&(server, lane)).copied()
+    }
+
+    /// The lanes of all servers, each with the number of its last batch.
+    pub fn lanes(&self) -> impl Iterator<Item = (u64, usize, u64)> {
+        self.lanes.iter().map(|(&(server, lane), &number)| (server, lane, number))
+    }
+
+    /// The revision at which the last server began; 0: none has said so.
+    pub fn began(&self) -> i64 {
+        self.began
     }
 
     pub fn meta(&self) -> Option<&(MetaRecord, i64)> {

@@ -17,7 +17,8 @@ use zketcd::jute::{ErrorCode, Reply, ReplyHeader, Request, RequestHeader, Stat, 
 use zketcd::metrics::Metrics;
 use zketcd::server::bootstrap;
 use zketcd::session::{
-    CloseReason, ConnectionId, Engine, EngineConfig, Incoming, LaneAnswer, LaneLost, Now, Outbox, Outgo, Outgoing,
+    ALONE_AFTER_MS, CloseReason, ConnectionId, Engine, EngineConfig, Incoming, LaneAnswer, LaneLost, Now, Outbox,
+    Outgo, Outgoing,
 };
 use zketcd::store::{ChangeStream, Limits, Op, Store, Txn, TxnResult};
 use zketcd::tree::record::SessionRecord;
@@ -65,6 +66,11 @@ impl Zketcd {
     }
 
     pub async fn with(store: Arc<dyn Store>, lanes: usize, limits: Limits) -> Zketcd {
+        Zketcd::alone_after(ALONE_AFTER_MS, store, lanes, limits).await
+    }
+
+    /// A server that takes itself to be alone so many milliseconds after another's batch.
+    pub async fn alone_after(alone_after_ms: u64, store: Arc<dyn Store>, lanes: usize, limits: Limits) -> Zketcd {
         let identity = store.identity().await.expect("the store's identity");
         let (me, replica) = bootstrap::begin(&store, &identity, lanes, None).await.expect("a beginning");
         let stream = store.changes(replica.revision() + 1).await.expect("a stream");
@@ -75,6 +81,7 @@ impl Zketcd {
             linearizable_reads: false,
             super_digest: None,
             outstanding: 10_000,
+            alone_after_ms,
         };
         let now = Now { mono: 1_000, wall: WALL };
         let metrics = Arc::new(Metrics::new());

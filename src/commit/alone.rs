@@ -1,0 +1,96 @@
+//! A server that is alone: while no other writes, one small guard stands for all that a batch's verdicts read.
+//!
+//! Whatever changes a znode is a batch of some server, and puts the lane that it goes by. So where every other server's
+//! lane is as this replica has it, and no other server has begun since, everything is as this replica has it, save what
+//! this server's own batches under way change, and what the store ends by itself.
+//!
+//! - A server puts `began` with its lanes, and no lease takes that away again: one that came, wrote and went between two
+//!   batches is seen by it.
+//! - What an own batch writes that is under way when this one is built is in no verdict: its keys are busy. One that is
+//!   built later may write what this one's verdicts read: its lane must not have come further than the one before.
+//! - Sessions end with their leases: their records are compared one by one.
+
+use bytes::Bytes;
+
+use crate::store::{Compare, CompareOp, Limits, Op, Target, Txn};
+use crate::tree::key;
+use crate::tree::replica::Replica;
+
+/// The part of a transaction's operations that a guard may take: each of its compares costs the store as much as one of
+/// those that it saves. With etcd's default, eight servers of two lanes are below it.
+const GUARD_SHARE: usize = 8;
+
+/// What holds as long as no other server has written since the replica's last revision, nor this one's `own` other lanes
+/// more than the batches with these numbers; none where that is too much to compare.
+pub fn guard(
+    replica: &Replica,
+    server: u64,
+    own: impl Iterator<Item = (usize, u64)>,
+    limits: Limits,
+) -> Option<Vec<Compare>> {
+    // A lane's version counts its puts: the first made number 0.
+    let version = |number: u64| number as i64 + 1;
+    let mut guard = vec![Compare::mod_revision(Bytes::from_static(key::BEGAN), replica.began())];
+    let others = replica.lanes().filter(|(other, ..)| *other != server);
+    guard.extend(others.map(|(other, lane, number)| Compare::version(key::lane(other, lane), version(number))));
+    guard.extend(own.map(|(lane, number)| Compare {
+        key: key::lane(server, lane),
+        op: CompareOp::Less,
+        target: Target::Version(version(number + 1)),
+    }));
+    (guard.len() <= limits.txn_ops / GUARD_SHARE).then_some(guard)
+}
+
+/// How many operations a level may have, of a transaction with so many compares and writes, where etcd counts `room` of
+/// them: the writes go on one level, or in nested transactions of so many each. None: it does not fit.
+pub fn part(room: usize, compares: usize, writes: usize) -> Option<usize> {
+    if compares.max(writes) <= room {
+        return Some(room);
+    }
+    let part = room.checked_sub(compares)?.min(room / 2);
+    (part > 0 && writes.div_ceil(part) <= room - part).then_some(part)
+}
+
+/// The same operations on one level, or in parts that always happen.
+pub fn parted(mut ops: Vec<Op>, part: usize) -> Vec<Op> {
+    if ops.len() <= part {
+        return ops;
+    }
+    let mut parts = Vec::with_capacity(ops.len().div_ceil(part));
+    while !ops.is_empty() {
+        let rest = ops.split_off(part.min(ops.len()));
+        parts.push(Op::Txn(Txn { then: std::mem::replace(&mut ops, rest), ..Txn::default() }));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_parted_where_one_level_has_no_room_for_them() {
+        assert_eq!(part(126, 126, 126), Some(126));
+        assert_eq!(part(126, 127, 1), None);
+        assert_eq!(part(126, 66, 200), Some(60));
+        assert_eq!(part(126, 1, 63 * 63), Some(63));
+        assert_eq!(part(126, 1, 63 * 63 + 1), None);
+        assert_eq!(part(126, 124, 248), Some(2));
+        assert_eq!(part(126, 124, 249), None);
+        assert_eq!(part(126, 126, 127), None);
+    }
+
+    #[test]
+    fn parts_hold_every_operation_once_and_in_order() {
+        let ops: Vec<Op> = (0..7u8).map(|n| Op::Delete { key: vec![n].into() }).collect();
+        assert_eq!(parted(ops.clone(), 7), ops);
+        let parts = parted(ops.clone(), 3);
+        let inner = parts.iter().map(|op| match op {
+            Op::Txn(txn) if txn.compare.is_empty() && txn.otherwise.is_empty() => &txn.then[..],
+            other => panic!("{other:?}"),
+        });
+        let inner: Vec<&[Op]> = inner.collect();
+        assert_eq!(inner.iter().map(|part| part.len()).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_eq!(inner.concat(), ops);
+    }
+}
