@@ -246,7 +246,8 @@ fn tree(replica: &Replica) -> Vec<String> {
     let mut nodes: Vec<String> = replica
         .iter()
         .map(|node| {
-            let revisions = (node.create_revision, node.mod_revision, node.children_revision(), node.acl_revision());
+            let own = (replica.create_revision(node), replica.mod_revision(node));
+            let revisions = (own, node.children_revision(), node.acl_revision());
             format!("{} {:?} {revisions:?}", node.path(), node.stat())
         })
         .collect();

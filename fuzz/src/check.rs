@@ -111,7 +111,12 @@ fn image(replica: &Replica, node: &Node) -> Image {
         owner: node.owner(),
         created: node.created(),
         acl: node.acl().map(|list| list.to_vec()),
-        revisions: [node.create_revision, node.mod_revision, node.children_revision(), node.acl_revision()],
+        revisions: [
+            replica.create_revision(node),
+            replica.mod_revision(node),
+            node.children_revision(),
+            node.acl_revision(),
+        ],
         children: replica.children(node).map(str::to_owned).collect(),
     }
 }

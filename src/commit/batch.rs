@@ -501,10 +501,15 @@ impl Batch {
 fn change(op: &Op, revision: i64, replica: &Replica) -> Option<Change> {
     match op {
         Op::Put { key, value, lease } => {
+            // Of keys that are no znode's the replica does not keep it.
+            let known = match key::parse(key) {
+                key::Parsed::Node(path) => replica.node(path).filter(|node| node.has_key()),
+                _ => None,
+            };
             Some(Change::Put(KeyValue {
                 key: key.clone(),
                 value: value.clone(),
-                create_revision: replica.create_revision(key).unwrap_or(revision),
+                create_revision: known.map_or(revision, |node| replica.create_revision(node)),
                 mod_revision: revision,
                 // Not known here, and nothing to the replica.
                 version: 0,

@@ -320,8 +320,8 @@ impl<'a> Draft<'a> {
             return None;
         };
         let state = match need {
-            Need::Existence => State::CreateRevision(node.create_revision),
-            Need::Whole => State::ModRevision(node.mod_revision),
+            Need::Existence => State::CreateRevision(self.replica.create_revision(node)),
+            Need::Whole => State::ModRevision(self.replica.mod_revision(node)),
         };
         self.compare(key, state);
         Some(NodeView::of(node))

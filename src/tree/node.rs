@@ -17,9 +17,6 @@ pub struct Node {
     pub mzxid: i64,
     pub ctime: i64,
     pub mtime: i64,
-    /// Of the key `n<path>`; 0 for a node that exists without its key.
-    pub create_revision: i64,
-    pub mod_revision: i64,
     pub version: i32,
     /// ZooKeeper tells a null buffer from an empty one.
     has_data: bool,
@@ -30,6 +27,8 @@ pub struct Node {
 #[derive(Debug, Default)]
 struct More {
     owner: i64,
+    /// Of the key, where the czxid does not tell it; else 0.
+    create_revision: i64,
     children: Children,
     acl: Option<Box<NodeAcl>>,
 }
@@ -45,8 +44,6 @@ impl Node {
             mzxid: 0,
             ctime: 0,
             mtime: 0,
-            create_revision: 0,
-            mod_revision: 0,
             version: 0,
             has_data: data.is_some(),
             more: (owner != 0).then(|| Box::new(More { owner, ..More::default() })),
@@ -85,9 +82,27 @@ impl Node {
         self.bytes.len() as u64
     }
 
+    /// Whether the store has a record of it: `/` and `/zookeeper` exist without.
+    pub fn has_key(&self) -> bool {
+        self.mzxid != 0
+    }
+
     /// As in `Stat`, but for TTL nodes and containers: [`path::OwnerKind`].
     pub fn owner(&self) -> i64 {
         self.more.as_ref().map_or(0, |more| more.owner)
+    }
+
+    /// Which revision created its key, where that is not the one of its czxid: one multi deleted the znode before and made
+    /// this one, which etcd takes for an overwritten key.
+    pub(super) fn older_revision(&self) -> Option<i64> {
+        self.more.as_ref().map(|more| more.create_revision).filter(|revision| *revision != 0)
+    }
+
+    /// See [`Node::older_revision`].
+    pub(super) fn set_older_revision(&mut self, revision: Option<i64>) {
+        if revision.is_some() || self.older_revision().is_some() {
+            self.more.get_or_insert_default().create_revision = revision.unwrap_or(0);
+        }
     }
 
     /// Children ever created: the counter of sequential names.
@@ -208,6 +223,6 @@ mod tests {
     /// A million of them are a million times this.
     #[test]
     fn a_node_is_small() {
-        assert!(size_of::<Option<Node>>() <= 88);
+        assert!(size_of::<Option<Node>>() <= 72);
     }
 }

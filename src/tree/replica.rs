@@ -263,7 +263,7 @@ impl Replica {
                     push(ChangeKind::Deleted, node.path());
                     push(ChangeKind::Created, node.path());
                 }
-                Some(old) if old.mod_revision != node.mod_revision => push(ChangeKind::DataChanged, node.path()),
+                Some(old) if old.mzxid != node.mzxid => push(ChangeKind::DataChanged, node.path()),
                 Some(_) => {}
             }
         }
@@ -299,7 +299,7 @@ impl Replica {
     /// Whether the store has a record under the key.
     pub fn has(&self, key: &[u8]) -> bool {
         match key::parse(key) {
-            Parsed::Node(path) => self.node(path).is_some_and(|node| node.mod_revision > 0),
+            Parsed::Node(path) => self.node(path).is_some_and(Node::has_key),
             Parsed::Children(path) => self.node(path).is_some_and(|node| node.children_revision() > 0),
             Parsed::Acl(path) => self.node(path).is_some_and(|node| node.acl_revision() > 0),
             Parsed::Session(id) => self.sessions.contains_key(&id),
@@ -307,10 +307,14 @@ impl Replica {
         }
     }
 
-    /// Which revision created a znode's key, where it is there. Of other keys the replica does not keep that.
-    pub fn create_revision(&self, key: &[u8]) -> Option<i64> {
-        let Parsed::Node(path) = key::parse(key) else { return None };
-        self.node(path).filter(|node| node.mod_revision > 0).map(|node| node.create_revision)
+    /// Which revision created the znode's key; 0 where it has none.
+    pub fn create_revision(&self, node: &Node) -> i64 {
+        node.older_revision().unwrap_or_else(|| self.written_at(node.czxid))
+    }
+
+    /// The revision of the last put of the znode's key; 0 where it has none.
+    pub fn mod_revision(&self, node: &Node) -> i64 {
+        self.written_at(node.mzxid)
     }
 
     /// Names of the node's children, in no particular order (ZooKeeper's is that of a hash set).
@@ -423,6 +427,14 @@ impl Replica {
     pub fn revision_of(&self, zxid: i64) -> i64 {
         let base = self.meta.as_ref().and_then(|(meta, _)| meta.bases.last()).map_or(0, |(_, base)| *base);
         (zxid >> SLOT_BITS) - base
+    }
+
+    /// The revision that gave a znode this zxid, by the base of its time; 0: none.
+    fn written_at(&self, zxid: i64) -> i64 {
+        let part = zxid >> SLOT_BITS;
+        let bases = self.meta.as_ref().map_or(&[][..], |(meta, _)| &meta.bases[..]);
+        let base = bases.iter().rev().find(|(from, base)| from + base <= part).map_or(0, |(_, base)| *base);
+        if part == 0 { 0 } else { part - base }
     }
 
     fn get(&self, id: u32) -> Option<&Node> {
@@ -583,6 +595,7 @@ impl Replica {
         let record = read(kv, NodeRecord::decode)?;
         let mzxid = self.zxid(kv.mod_revision, record.stamp.place.slot);
         let czxid = self.czxid(&record, kv.mod_revision);
+        let older = (self.written_at(czxid) != kv.create_revision).then_some(kv.create_revision);
         let data = record.data.as_deref();
         if let Some(id) = self.id(path) {
             let grown = data.map_or(0, <[u8]>::len) as u64;
@@ -592,8 +605,7 @@ impl Replica {
                 node.mzxid = mzxid;
                 node.mtime = record.mtime;
                 node.version = record.version;
-                node.create_revision = kv.create_revision;
-                node.mod_revision = kv.mod_revision;
+                node.set_older_revision(older);
                 self.data_bytes = (self.data_bytes + grown).saturating_sub(shrunk);
                 self.count(path, Usage { znodes: 0, bytes: grown as i64 - shrunk as i64 });
                 self.show_usage_of(path);
@@ -610,8 +622,7 @@ impl Replica {
         node.ctime = record.ctime;
         node.mtime = record.mtime;
         node.version = record.version;
-        node.create_revision = kv.create_revision;
-        node.mod_revision = kv.mod_revision;
+        node.set_older_revision(older);
         self.insert(node, parent.flatten());
         Ok(record)
     }
