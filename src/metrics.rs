@@ -145,7 +145,7 @@ impl Metrics {
             ),
             conflicts: counter(
                 "zketcd_conflicts_total",
-                "Groups of requests whose compares failed in the store: somebody else's write came between",
+                "Batches of which some compares failed in the store: somebody else's write came between, or, for a server that took itself to be alone, anybody's",
             ),
             retries: counter("zketcd_retries_total", "Requests evaluated again after such a conflict"),
             batches_resent: counter(

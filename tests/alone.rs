@@ -5,11 +5,13 @@
 mod drive;
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use drive::{Sent, Talker, Zketcd};
 use support::{create, delete, get, set};
 use zketcd::jute::{CreateMode, ErrorCode, Reply, Request};
+use zketcd::server::bootstrap;
 use zketcd::session::{ALONE_AFTER_MS, SLOW_MS};
 use zketcd::store::embedded::Embedded;
 use zketcd::store::{Op, OpResult, Store, Txn, TxnResult};
@@ -193,11 +195,83 @@ async fn a_server_is_alone_a_while_after_another_wrote() {
         let result = near.commit(&sent).await;
         near.answer(sent.lane, result).unwrap();
     }
-    // What puts a lane and nothing else is a sign of life.
-    far.ok(&mut far_client, Request::Sync { path: "/".into() }).await;
+    // What puts a lane and nothing else is a sign of life, unless it comes again and again.
+    for guarded in [true, false] {
+        far.ok(&mut far_client, Request::Sync { path: "/".into() }).await;
+        near.settle().await;
+        near.send(&mut one, set("/a", b"", -1));
+        let sent = near.build().unwrap();
+        assert_eq!(is_guarded(only(&sent)), guarded);
+        let result = near.commit(&sent).await;
+        near.answer(sent.lane, result).unwrap();
+    }
+}
+
+/// What the stream lost, the tree lacks: until the next snapshot no guard says that it is whole.
+#[tokio::test]
+async fn there_is_no_guard_where_the_stream_lost_something() {
+    for begins in [false, true] {
+        let store = Embedded::memory();
+        let (mut near, mut client, _) = begin(store.clone()).await;
+        let known = near.replica().revision();
+        let mut far = Zketcd::start(store.clone()).await;
+        if !begins {
+            near.pull().unwrap();
+        }
+        let mut far_client = far.client().await;
+        far.ok(&mut far_client, set("/a", b"far", 0)).await;
+        far.ok(&mut far_client, create("/c", b"", PERSISTENT)).await;
+        near.pass_unseen(ALONE_AFTER_MS);
+        // All but the last of them is lost; where the server has begun meanwhile, its first put too.
+        let mut changes = store.changes(known + 1).await.unwrap();
+        let run = futures::StreamExt::next(&mut changes).await.unwrap().unwrap();
+        let last = run.last().cloned().into_iter().collect();
+        assert!(near.engine.changed(last).unwrap_err().is_loss(), "begins: {begins}");
+        near.send(&mut client, set("/a", b"near", 0));
+        let sent = near.build().unwrap();
+        assert!(!is_guarded(only(&sent)), "begins: {begins}");
+        assert!(all_failed(&near.commit(&sent).await), "begins: {begins}");
+    }
+}
+
+/// Beside another server each sync is a group of its own, which needs no operation but is one.
+#[tokio::test]
+async fn a_batch_has_no_more_groups_than_etcd_takes() {
+    let store = Embedded::memory();
+    let (mut near, _, _) = begin(store.clone()).await;
+    let mut far = Zketcd::start(store).await;
+    far.client().await;
+    near.pull().unwrap();
+    let mut done = Vec::new();
+    for _ in 0..2 * drive::LIMITS.txn_ops {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        near.engine.sync(tell);
+        done.push(told);
+    }
+    let sent = near.build().unwrap();
+    assert_eq!(groups(&sent).len(), drive::LIMITS.txn_ops - 1);
+    let result = near.commit(&sent).await;
+    near.answer(sent.lane, result).unwrap();
     near.settle().await;
-    near.send(&mut one, set("/a", b"", -1));
-    assert!(is_guarded(only(&near.build().unwrap())));
+    for told in done {
+        told.await.unwrap();
+    }
+}
+
+/// A server that ends puts `began` once more: a backup of before its last batches is told from what the others know.
+#[tokio::test]
+async fn a_server_that_ends_says_so() {
+    let store = Embedded::memory();
+    let (mut near, mut client, _) = begin(store.clone()).await;
+    let far = Zketcd::start(store.clone()).await;
+    near.pull().unwrap();
+    let began = near.replica().began();
+    bootstrap::end(&*store, far.engine.identity()).await.unwrap();
+    near.pull().unwrap();
+    assert!(near.replica().began() > began);
+    let servers: HashSet<u64> = near.replica().lanes().map(|(server, ..)| server).collect();
+    assert_eq!(servers, HashSet::from([near.engine.identity().server]), "the lanes of the other are gone");
+    near.ok(&mut client, set("/a", b"", 0)).await;
 }
 
 /// More operations than a level of a transaction may have go in parts, and all that they changed is told.

@@ -163,8 +163,11 @@ async fn an_own_revision_that_the_stream_lost_is_found_missing() {
         let mut far = Zketcd::with(store, 1, drive::LIMITS).await;
         let mut client = near.client().await;
         let mut other = near.client().await;
+        far.client().await;
+        near.pull().unwrap();
         near.send(&mut client, create("/a", b"", PERSISTENT));
         let sent = near.build().unwrap();
+        // The near server knows that it is not alone: this does not concern its batch.
         far.client().await;
         let result = near.commit(&sent).await;
         let lost = result.revision;

@@ -89,7 +89,7 @@ impl Cluster {
         let store = Embedded::memory();
         let limits = match source.int_in_range(0..=3)? {
             0 => Limits { txn_ops: 12, ..store.limits() },
-            1 => Limits { txn_ops: 24, request_bytes: 4_096 },
+            1 => Limits { txn_ops: 48, request_bytes: 4_096 },
             _ => store.limits(),
         };
         let config = EngineConfig {

@@ -9,6 +9,9 @@
 //! - What an own batch writes that is under way when this one is built is in no verdict: its keys are busy. One that is
 //!   built later may write what this one's verdicts read: its lane must not have come further than the one before.
 //! - Sessions end with their leases: their records are compared one by one.
+//!
+//! All this is true of a replica that has missed nothing: where a lane's numbers show that the stream has, there is no
+//! guard until the next snapshot. What it loses of the end of a server's life they do not show.
 
 use bytes::Bytes;
 
@@ -41,24 +44,25 @@ pub fn guard(
     (guard.len() <= limits.txn_ops / GUARD_SHARE).then_some(guard)
 }
 
-/// How many operations a level may have, of a transaction with so many compares and writes, where etcd counts `room` of
-/// them: the writes go on one level, or in nested transactions of so many each. None: it does not fit.
-pub fn part(room: usize, compares: usize, writes: usize) -> Option<usize> {
+/// How many writes one level of a transaction may have that has so many of them, and compares, where etcd counts no more
+/// than `room`. None: it does not fit. The larger of a level's compares and operations counts, and the level below it.
+pub fn level(room: usize, compares: usize, writes: usize) -> Option<usize> {
     if compares.max(writes) <= room {
         return Some(room);
     }
-    let part = room.checked_sub(compares)?.min(room / 2);
-    (part > 0 && writes.div_ceil(part) <= room - part).then_some(part)
+    // The writes go in nested transactions, of which the level has as many operations.
+    let nested = room.checked_sub(compares)?.min(room / 2);
+    (nested > 0 && writes.div_ceil(nested) <= room - nested).then_some(nested)
 }
 
-/// The same operations on one level, or in parts that always happen.
-pub fn parted(mut ops: Vec<Op>, part: usize) -> Vec<Op> {
-    if ops.len() <= part {
+/// The same operations on one level, or, where they are more than a level may have, in parts that always happen.
+pub fn parted(mut ops: Vec<Op>, level: usize) -> Vec<Op> {
+    if ops.len() <= level {
         return ops;
     }
-    let mut parts = Vec::with_capacity(ops.len().div_ceil(part));
+    let mut parts = Vec::with_capacity(ops.len().div_ceil(level));
     while !ops.is_empty() {
-        let rest = ops.split_off(part.min(ops.len()));
+        let rest = ops.split_off(level.min(ops.len()));
         parts.push(Op::Txn(Txn { then: std::mem::replace(&mut ops, rest), ..Txn::default() }));
     }
     parts
@@ -70,14 +74,14 @@ mod tests {
 
     #[test]
     fn operations_are_parted_where_one_level_has_no_room_for_them() {
-        assert_eq!(part(126, 126, 126), Some(126));
-        assert_eq!(part(126, 127, 1), None);
-        assert_eq!(part(126, 66, 200), Some(60));
-        assert_eq!(part(126, 1, 63 * 63), Some(63));
-        assert_eq!(part(126, 1, 63 * 63 + 1), None);
-        assert_eq!(part(126, 124, 248), Some(2));
-        assert_eq!(part(126, 124, 249), None);
-        assert_eq!(part(126, 126, 127), None);
+        assert_eq!(level(126, 126, 126), Some(126));
+        assert_eq!(level(126, 127, 1), None);
+        assert_eq!(level(126, 66, 200), Some(60));
+        assert_eq!(level(126, 1, 63 * 63), Some(63));
+        assert_eq!(level(126, 1, 63 * 63 + 1), None);
+        assert_eq!(level(126, 124, 248), Some(2));
+        assert_eq!(level(126, 124, 249), None);
+        assert_eq!(level(126, 126, 127), None);
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct Batch {
     pub answers: Vec<(Answer, usize)>,
     /// For each group a key whose event shows that it took effect; `None`: it writes nothing.
     pub witnesses: Vec<Option<Bytes>>,
-    /// Every key that the batch writes.
+    /// Every key that the batch writes, also where the guard makes the delete of what is not there needless.
     pub keys: Vec<Bytes>,
     /// About how many bytes the transaction has.
     pub bytes: usize,
@@ -192,15 +192,16 @@ impl<'a> Builder<'a> {
         }
         self.uses.resize_with(self.keys.count(), KeyUse::default);
         let joins = self.joins(session, &effects);
-        let fresh = self.fresh(&joins, &effects);
-        if self.is_empty()
-            && let Some(reason) = self.too_large(&effects)
-        {
-            return Offer::TooLarge(reason);
-        }
-        if self.lacks_room(&joins, &fresh, &effects) {
-            self.no_room += 1;
-            return Offer::Deferred;
+        let compares = distinct(&effects.compares);
+        let too_large = self.too_large(compares.len(), &effects);
+        let fresh = self.fresh(&joins, compares);
+        match too_large {
+            Some(reason) if self.is_empty() => return Offer::TooLarge(reason),
+            None if self.has_room(&joins, &fresh, &effects) => {}
+            _ => {
+                self.no_room += 1;
+                return Offer::Deferred;
+            }
         }
         self.settle_shown(slot, &effects, &mut answer);
         self.take(slot, session, joins, fresh, effects, fails);
@@ -253,8 +254,9 @@ impl<'a> Builder<'a> {
             // What is not there now will not be there then.
             let values = values.filter(|(key, value)| !value.is_removal() || self.replica.has(key));
             let then: Vec<Op> = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
-            let part = alone::part(self.room(1), compare.len(), then.len()).unwrap_or(then.len());
-            return Txn { compare, then: alone::parted(then, part), otherwise: Vec::new() };
+            let level = self.room(1).and_then(|room| alone::level(room, compare.len(), then.len()));
+            let then = alone::parted(then, level.unwrap_or(usize::MAX));
+            return Txn { compare, then, otherwise: Vec::new() };
         }
         let then = values.map(|(key, value)| operation(key, value, lane.server, batch)).collect();
         let mut otherwise = Vec::new();
@@ -270,8 +272,8 @@ impl<'a> Builder<'a> {
         Txn { compare: compares.collect(), then, otherwise }
     }
 
-    /// A key that the group's transaction changes for certain: one that it puts, or one that it deletes and has
-    /// compared to be there.
+    /// A key that the group's transaction changes for certain: one that it puts, or one that it deletes and that is there
+    /// where its compares hold.
     fn witness(&self, group: &Group) -> Option<Bytes> {
         let is_put = |key: &&KeyId| self.overlay.get(**key).is_some_and(|(value, _)| !value.is_removal());
         let is_deleted = |key: &&KeyId| {
@@ -326,45 +328,46 @@ impl<'a> Builder<'a> {
     }
 
     /// The compares that the groups it joins do not have yet, each once; for what the guard stands for there is none.
-    fn fresh(&self, joins: &[usize], effects: &Effects) -> Vec<(KeyId, State)> {
-        let mut fresh = distinct(&effects.compares);
+    fn fresh(&self, joins: &[usize], mut compares: Vec<(KeyId, State)>) -> Vec<(KeyId, State)> {
         if self.guard.is_some() {
-            fresh.retain(|(key, _)| self.keys.is_session(*key));
+            compares.retain(|(key, _)| self.keys.is_session(*key));
         }
         if !joins.is_empty() {
-            fresh.retain(|(key, state)| {
+            compares.retain(|(key, state)| {
                 let readers = &self.uses[key.index()].readers;
                 !readers.iter().any(|(slot, other)| other == state && joins.contains(&self.find(*slot)))
             });
         }
-        fresh
+        compares
     }
 
     fn byte_limit(&self) -> usize {
         self.limits.request_bytes / BYTES_SHARE.1 * BYTES_SHARE.0
     }
 
-    /// Operations for a group, beside the lane's put and those of so many groups.
-    fn room(&self, groups: usize) -> usize {
-        self.limits.txn_ops.saturating_sub(1 + groups)
+    /// Operations for each group, beside the lane's put and those of so many groups; none: there are too many groups.
+    fn room(&self, groups: usize) -> Option<usize> {
+        self.limits.txn_ops.checked_sub(1 + groups)
     }
 
-    fn lacks_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> bool {
+    fn has_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> bool {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
             joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));
         let compares = compares + fresh.len();
         let writes = writes + effects.values.iter().filter(|(key, _)| self.uses[key.index()].writer.is_none()).count();
-        let has_ops = match &self.guard {
-            Some(guard) => alone::part(self.room(1), guard.len() + compares, writes).is_some(),
-            None => compares.max(writes).max(self.widest) <= self.room(self.groups.len() - joins.len() + 1),
-        };
-        !has_ops || self.bytes + self.size(effects) > self.byte_limit()
+        let room = self.room(self.groups.len() - joins.len() + 1);
+        let has_ops = room.is_some_and(|room| match &self.guard {
+            Some(guard) => alone::level(room, guard.len() + compares, writes).is_some(),
+            None => compares.max(writes).max(self.widest) <= room,
+        });
+        has_ops && self.bytes + self.size(effects) <= self.byte_limit()
     }
 
-    /// Why no batch has room for the request. A server that is alone could take more; but no request is to depend on that.
-    fn too_large(&self, effects: &Effects) -> Option<String> {
-        let ops = 2 + distinct(&effects.compares).len().max(effects.values.len());
+    /// Why no batch has room for a request with so many compares. A server that is alone could take more; but no request is
+    /// to depend on that.
+    fn too_large(&self, compares: usize, effects: &Effects) -> Option<String> {
+        let ops = 2 + compares.max(effects.values.len());
         if ops > self.limits.txn_ops {
             return Some(format!(
                 "it needs {ops} operations in one transaction, the limit is {}: raise etcd's --max-txn-ops and zketcd's --etcd-max-txn-ops",

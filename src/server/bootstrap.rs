@@ -79,17 +79,30 @@ pub async fn grant(store: &Arc<dyn Store>, ttl: i64) -> Result<i64, StartError> 
     }
 }
 
+fn began(me: ServerIdentity) -> Op {
+    Op::Put { key: key::BEGAN.into(), value: format!("{:016x}", me.server).into(), lease: 0 }
+}
+
+/// Ends a server's lanes; sessions stay. Those who are alone are told once more: where the store is restored from a backup
+/// of before this server's last batches, that is not what they know.
+///
+/// # Errors
+/// Where the store is away.
+pub async fn end(store: &dyn Store, me: ServerIdentity) -> Result<(), StoreError> {
+    store.transact(Txn { then: vec![began(me)], ..Txn::default() }).await?;
+    store.lease_revoke(me.lease).await
+}
+
 /// Makes a server's lanes, and tells those who are alone that they are not.
 ///
 /// # Errors
 /// Where the store is away.
 pub async fn make_lanes(store: &dyn Store, me: ServerIdentity, lanes: usize) -> Result<(), StoreError> {
     let keys: Vec<_> = (0..lanes).map(|lane| key::lane(me.server, lane)).collect();
-    let began = Op::Put { key: key::BEGAN.into(), value: format!("{:016x}", me.server).into(), lease: 0 };
     let put = |key| Op::Put { key, value: LaneRecord::default().encode(), lease: me.lease };
     let txn = Txn {
         compare: keys.iter().map(|key| Compare::create_revision(key.clone(), 0)).collect(),
-        then: keys.into_iter().map(put).chain([began]).collect(),
+        then: keys.into_iter().map(put).chain([began(me)]).collect(),
         otherwise: Vec::new(),
     };
     store.transact(txn).await?;

@@ -181,10 +181,9 @@ impl Core {
         }
     }
 
-    /// The lanes go with their lease; sessions stay.
     async fn leave(&self) {
-        let lease = self.shared.take(|engine| engine.identity().lease);
-        if tokio::time::timeout(LEAVE, self.shared.store.lease_revoke(lease)).await.is_err() {
+        let me = self.shared.take(|engine| engine.identity());
+        if !matches!(tokio::time::timeout(LEAVE, bootstrap::end(&*self.shared.store, me)).await, Ok(Ok(()))) {
             tracing::debug!("the server's lease was not revoked: it will expire");
         }
     }

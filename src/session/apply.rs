@@ -219,9 +219,12 @@ impl Engine {
             }
         }
         if applied.lane.as_ref().is_some_and(|(server, ..)| *server != self.identity.server) {
-            // A batch that puts its lane alone is a sign of life.
-            if revision.changes.len() > 1 {
+            // One that comes alone disturbs no more than once; a server that syncs all the time does.
+            let before = self.sign_of_life.is_some_and(|at| self.is_lately(at));
+            if revision.changes.len() > 1 || before {
                 self.disturbed = Some(now);
+            } else {
+                self.sign_of_life = Some(now);
             }
             let busy = &self.busy;
             if self.turns.others(revision, now, |key| busy.contains_key(key)) {

@@ -20,8 +20,8 @@ pub const SLOW_MS: u64 = 4;
 /// So many waiting connections fill a batch: what etcd's default `--max-txn-ops` allows.
 const FULL: usize = 120;
 
-/// How long, in milliseconds, after another server's batch a server is alone again: where its own then fails as a whole,
-/// at most one in some hundred does.
+/// How long, in milliseconds, after another server's batch a server is alone again. A commit takes some milliseconds: of the
+/// batches of a busy server few in a hundred fail as a whole where another writes that seldom.
 pub const ALONE_AFTER_MS: u64 = 1_000;
 
 /// A request whose groups failed so often did not do so by the chance that one batch overtook another.
@@ -103,14 +103,17 @@ impl Engine {
 
     /// What a batch on the lane compares in place of what its verdicts read, where no other server is thought to write.
     fn guard(&self, lane: usize) -> Option<Vec<Compare>> {
-        let is_disturbed =
-            self.disturbed.is_some_and(|at| self.now.mono.saturating_sub(at) < self.config.alone_after_ms);
-        if is_disturbed {
+        if self.disturbed.is_some_and(|at| self.is_lately(at)) || self.has_lost() {
             return None;
         }
         let own = self.lanes.iter().enumerate().filter(|(at, _)| *at != lane);
         let own = own.map(|(at, lane)| (at, lane.number + u64::from(lane.in_flight.is_some())));
         alone::guard(&self.replica, self.identity.server, own, self.config.limits)
+    }
+
+    /// Whether that was so short a time ago that this server is not alone.
+    pub(super) fn is_lately(&self, at: u64) -> bool {
+        self.now.mono.saturating_sub(at) < self.config.alone_after_ms
     }
 
     /// The next batch of an idle lane; `None`: nothing to do that could be done now.

@@ -152,6 +152,8 @@ pub struct Engine {
     pub(super) turns: Turns,
     /// When another server was last seen to write, or a request failed again and again.
     pub(super) disturbed: Option<u64>,
+    /// When another server last put a lane and nothing else: a sign of life, a sync, or verdicts that are all errors.
+    pub(super) sign_of_life: Option<u64>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
     /// The newest revision that the store has told of.
@@ -207,6 +209,7 @@ impl Engine {
             busy: HashMap::new(),
             turns: Turns::default(),
             disturbed: None,
+            sign_of_life: None,
             backlog: VecDeque::new(),
             store_revision: 0,
             reap_again_at: None,

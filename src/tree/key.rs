@@ -6,8 +6,8 @@ use bytes::Bytes;
 /// The key of [`super::record::MetaRecord`].
 pub const META: &[u8] = b"meta";
 
-/// Each server that begins puts this key, with its number for people to read: the revision tells the others. No lease
-/// carries it.
+/// Each server that begins, or ends in order, puts this key, with its number for people to read: the revision tells the
+/// others. No lease carries it.
 pub const BEGAN: &[u8] = b"began";
 
 pub fn node(path: &str) -> Bytes {

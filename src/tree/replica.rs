@@ -97,7 +97,7 @@ pub struct Replica {
     quotas: HashMap<Box<str>, Usage>,
     lanes: HashMap<(u64, usize), u64>,
     meta: Option<(MetaRecord, i64)>,
-    /// Revision at which the last server began; 0: none is known.
+    /// Revision at which the last server began or ended; 0: none is known.
     began: i64,
     revision: i64,
     last_zxid: i64,
@@ -184,7 +184,7 @@ impl Replica {
     pub fn apply(&mut self, revision: &Revision) -> Result<Applied, ApplyError> {
         assert!(revision.revision > self.revision, "a store's revisions come in order, each once");
         let mut applied = Applied { revision: revision.revision, ..Applied::default() };
-        let lane = self.take_lane(revision)?;
+        let lane = self.lane_of(revision)?;
         let mut deleted = Vec::new();
         let mut put = Vec::new();
         let mut rest = Vec::new();
@@ -229,11 +229,7 @@ impl Replica {
                 (Parsed::Claim { server }, StoreChange::Put(kv)) => {
                     applied.claims.push((server, read(kv, ClaimRecord::decode)?));
                 }
-                (Parsed::Lane { server, lane }, StoreChange::Delete { .. }) => {
-                    self.lanes.remove(&(server, lane));
-                }
                 (Parsed::Meta, StoreChange::Put(kv)) => self.put_meta(kv)?,
-                (Parsed::Began, StoreChange::Put(kv)) => self.began = kv.mod_revision,
                 _ => {}
             }
         }
@@ -241,6 +237,8 @@ impl Replica {
             add_past(record, revision, &mut applied.changes);
         }
         applied.changes.sort_by_key(|change| change.place);
+        // Only what has been applied whole is known of.
+        self.note_servers(revision);
         let slots = lane.as_ref().map_or(0, |(_, _, record)| record.slots);
         applied.lane = lane;
         self.revision = revision.revision;
@@ -407,7 +405,7 @@ impl Replica {
         self.lanes.iter().map(|(&(server, lane), &number)| (server, lane, number))
     }
 
-    /// The revision at which the last server began; 0: none has said so.
+    /// The revision at which the last server began or ended; 0: none has said so.
     pub fn began(&self) -> i64 {
         self.began
     }
@@ -710,17 +708,35 @@ impl Replica {
         }
     }
 
-    fn take_lane(&mut self, revision: &Revision) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
+    /// How far each server has come, and which began or ended last.
+    fn note_servers(&mut self, revision: &Revision) {
+        for change in &revision.changes {
+            match (key::parse(change.key()), change) {
+                (Parsed::Lane { server, lane }, StoreChange::Put(_)) => {
+                    self.lanes.entry((server, lane)).and_modify(|number| *number += 1).or_insert(0);
+                }
+                (Parsed::Lane { server, lane }, StoreChange::Delete { .. }) => {
+                    self.lanes.remove(&(server, lane));
+                }
+                (Parsed::Began, StoreChange::Put(kv)) => self.began = kv.mod_revision,
+                (Parsed::Began, StoreChange::Delete { .. }) => self.began = 0,
+                _ => {}
+            }
+        }
+    }
+
+    /// The batch that a revision is, whose number must be the next.
+    fn lane_of(&self, revision: &Revision) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
         for change in &revision.changes {
             let (StoreChange::Put(kv), Parsed::Lane { server, lane }) = (change, key::parse(change.key())) else {
                 continue;
             };
             let record = read(kv, LaneRecord::decode)?;
             let found = record.number;
-            if let Some(last) = self.lanes.insert((server, lane), found)
-                && found != last + 1
-            {
-                return Err(ApplyError::Gap { server, lane, expected: last + 1, found });
+            // One that is not known begins with 0.
+            let expected = self.lanes.get(&(server, lane)).map_or(0, |last| last + 1);
+            if found != expected {
+                return Err(ApplyError::Gap { server, lane, expected, found });
             }
             // Several lanes in one revision: their creation, which has no past.
             if found > 0 {

@@ -8,7 +8,7 @@ use super::disk::MAX_KEY;
 use crate::store::{Limits, Op, StoreError, Txn};
 
 /// How deep transactions may nest. etcd has no such limit of its own (protobuf's, 100, stands in); the evaluation
-/// here is recursive and the committer nests once.
+/// here is recursive and the committer nests twice.
 const MAX_DEPTH: usize = 16;
 
 /// Whether etcd would take `txn`: bounded in operations and bytes, no empty key, no key written twice.
