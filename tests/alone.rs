@@ -34,8 +34,8 @@ async fn begin(store: Arc<Embedded>) -> (Zketcd, Talker, Talker) {
 fn groups(sent: &Sent) -> Vec<&Txn> {
     let [Op::Put { key, .. }, groups @ ..] = &sent.outgoing.txn.then[..] else { panic!("no lane") };
     assert!(matches!(key::parse(key), Parsed::Lane { .. }));
-    let group = |op| if let Op::Txn(group) = op { group } else { panic!("{op:?} is no group") };
-    groups.iter().map(group).collect()
+    let groups = groups.iter().map(|op| if let Op::Txn(group) = op { group } else { panic!("{op:?} is no group") });
+    groups.collect()
 }
 
 fn only(sent: &Sent) -> &Txn {
