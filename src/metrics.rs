@@ -145,7 +145,7 @@ impl Metrics {
             ),
             conflicts: counter(
                 "zketcd_conflicts_total",
-                "Batches of which some compares failed in the store: somebody else's write came between, or, for a server that took itself to be alone, anybody's",
+                "Batches of which some compares failed in the store: another write came between, or, where a server took itself to be alone, another server wrote anything, began or ended",
             ),
             retries: counter("zketcd_retries_total", "Requests evaluated again after such a conflict"),
             batches_resent: counter(

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use drive::{Sent, Talker, Zketcd};
+use futures::StreamExt;
 use support::{create, delete, get, set};
 use zketcd::jute::{CreateMode, ErrorCode, Reply, Request};
 use zketcd::server::bootstrap;
@@ -16,7 +17,6 @@ use zketcd::session::{ALONE_AFTER_MS, SLOW_MS};
 use zketcd::store::embedded::Embedded;
 use zketcd::store::{Op, OpResult, Store, Txn, TxnResult};
 use zketcd::tree::key::{self, Parsed};
-use zketcd::tree::record::LaneRecord;
 
 const PERSISTENT: CreateMode = CreateMode::Persistent;
 
@@ -182,9 +182,13 @@ async fn a_session_that_ended_takes_no_other_with_it() {
 async fn a_server_is_alone_a_while_after_another_wrote() {
     let store = Embedded::memory();
     let (mut near, mut one, mut other) = begin(store.clone()).await;
-    let mut far = Zketcd::start(store).await;
-    let mut far_client = far.client().await;
-    far.ok(&mut far_client, create("/far", b"", PERSISTENT)).await;
+    let mut others = Vec::new();
+    for path in ["/far", "/farther"] {
+        let mut server = Zketcd::start(store.clone()).await;
+        let mut client = server.client().await;
+        server.ok(&mut client, create(path, b"", PERSISTENT)).await;
+        others.push((server, client));
+    }
     near.pull().unwrap();
     for (wait, expected) in [(0, 2), (ALONE_AFTER_MS - 1, 2), (1, 1)] {
         near.pass_unseen(wait);
@@ -195,9 +199,10 @@ async fn a_server_is_alone_a_while_after_another_wrote() {
         let result = near.commit(&sent).await;
         near.answer(sent.lane, result).unwrap();
     }
-    // What puts a lane and nothing else is a sign of life, unless it comes again and again.
-    for guarded in [true, false] {
-        far.ok(&mut far_client, Request::Sync { path: "/".into() }).await;
+    // What puts a lane and nothing else is a sign of life, unless one server does so again and again.
+    for (other, guarded) in [(0, true), (1, true), (1, false)] {
+        let (server, client) = &mut others[other];
+        server.ok(client, Request::Sync { path: "/".into() }).await;
         near.settle().await;
         near.send(&mut one, set("/a", b"", -1));
         let sent = near.build().unwrap();
@@ -224,7 +229,7 @@ async fn there_is_no_guard_where_the_stream_lost_something() {
         near.pass_unseen(ALONE_AFTER_MS);
         // All but the last of them is lost; where the server has begun meanwhile, its first put too.
         let mut changes = store.changes(known + 1).await.unwrap();
-        let run = futures::StreamExt::next(&mut changes).await.unwrap().unwrap();
+        let run = changes.next().await.unwrap().unwrap();
         let last = run.last().cloned().into_iter().collect();
         assert!(near.engine.changed(last).unwrap_err().is_loss(), "begins: {begins}");
         near.send(&mut client, set("/a", b"near", 0));
@@ -339,24 +344,22 @@ async fn a_later_batch_of_the_same_server_may_overlap_and_not_overtake() {
     }
 }
 
-/// A guard that never holds, as where a tree was copied with its lanes, is given up.
+/// A guard that never holds, as where the stream lost that a server has begun, is given up.
 #[tokio::test]
 async fn a_guard_that_never_holds_is_given_up() {
     let store = Embedded::memory();
-    let (mut server, mut client, _) = begin(store.clone()).await;
-    // The replica knows its number, and takes the version to be one above.
-    let put = || Op::Put { key: key::lane(1, 0), value: LaneRecord::default().encode(), lease: 0 };
-    for _ in 0..2 {
-        store.transact(Txn { then: vec![put()], ..Txn::default() }).await.unwrap();
-    }
-    server.resync().await;
-    server.send(&mut client, set("/a", b"", -1));
+    let (mut near, mut client, _) = begin(store.clone()).await;
+    let known = near.replica().revision();
+    Zketcd::start(store.clone()).await;
+    let mut changes = store.changes(known + 2).await.unwrap();
+    near.send(&mut client, set("/a", b"", -1));
     for guarded in [true, true, false] {
-        let sent = server.build().unwrap();
+        let sent = near.build().unwrap();
         assert_eq!(is_guarded(only(&sent)), guarded);
-        let result = server.commit(&sent).await;
+        let result = near.commit(&sent).await;
         assert_eq!(all_failed(&result), guarded);
-        server.answer(sent.lane, result).unwrap();
+        near.answer(sent.lane, result).unwrap();
+        near.engine.changed(changes.next().await.unwrap().unwrap()).unwrap();
     }
     assert_eq!(client.verdict(), ErrorCode::Ok);
 }

@@ -16,8 +16,9 @@ use proptest::prelude::*;
 use support::client::{check_op, create_request, delete_op, open_acl, set_op};
 use support::{delete, exists, get, set};
 use zketcd::jute::{CreateMode, ErrorCode, MultiOp, Reply, ReplyHeader, Request, op};
-use zketcd::store::TxnResult;
 use zketcd::store::embedded::Embedded;
+use zketcd::store::{Snapshot, Store, TxnResult};
+use zketcd::tree::key::{self, Parsed};
 
 const CLIENTS: usize = 3;
 
@@ -73,7 +74,7 @@ impl Server {
     /// `alone_after`: milliseconds.
     async fn start(store: std::sync::Arc<Embedded>, alone_after: u64) -> Server {
         // Few operations in a transaction, so that some batches do not take all.
-        let limits = zketcd::store::Limits { txn_ops: 48, ..drive::LIMITS };
+        let limits = zketcd::store::Limits { txn_ops: 64, ..drive::LIMITS };
         let mut zketcd = Zketcd::alone_after(alone_after, store, LANES, limits).await;
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
@@ -231,6 +232,16 @@ fn same_tree(a: &Zketcd, b: &Zketcd) {
     assert_eq!(all(a), all(b));
 }
 
+/// The znodes' keys have the revisions that the replica tells from their zxids.
+fn same_revisions(server: &Zketcd, snapshot: &Snapshot) {
+    for entry in &snapshot.entries {
+        let Parsed::Node(path) = key::parse(&entry.key) else { continue };
+        let node = server.replica().node(path).unwrap();
+        let told = (server.replica().create_revision(node), server.replica().mod_revision(node));
+        assert_eq!(told, (entry.create_revision, entry.mod_revision), "{path}");
+    }
+}
+
 fn path() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["/a", "/b", "/a/x", "/a/y", "/a/x/z"]).prop_map(str::to_owned)
 }
@@ -316,6 +327,7 @@ proptest! {
             }
             check(&mut servers);
             same_tree(&servers[0].zketcd, &servers[1].zketcd);
+            same_revisions(&servers[0].zketcd, &store.snapshot().await.unwrap());
             // A server that begins now reads the same tree.
             let third = Zketcd::start(store).await;
             same_tree(&servers[0].zketcd, &third);

@@ -21,7 +21,7 @@ use zketcd::jute::{CreateMode, CreateRequest, ErrorCode, Reply, Request, op};
 use zketcd::session::CloseReason;
 use zketcd::store::embedded::Embedded;
 use zketcd::store::faults::Faulty;
-use zketcd::store::{Limits, Store};
+use zketcd::store::{Limits, OpResult, Store};
 use zketcd::tree::key;
 
 const PERSISTENT: CreateMode = CreateMode::Persistent;
@@ -424,6 +424,35 @@ async fn a_store_restored_from_a_backup_goes_on_above() {
 }
 
 /// The database is locked until the last one to hold it has let go.
+/// A batch that is built before a restore and comes to the store after it, on a lane that the backup has as it was: what
+/// its verdicts read came by the other lane, and is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_outlives_a_restore_takes_no_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, backup) = (dir.path().join("data"), dir.path().join("backup"));
+    std::fs::create_dir_all(&data).unwrap();
+    let store = Swap::new(Embedded::open(&data).unwrap());
+    let mut server = Zketcd::start(store.clone()).await;
+    let mut client = server.client().await;
+    store.take();
+    copy_when_free(&data, &backup).await;
+    store.put(Embedded::open(&data).unwrap());
+    server.send(&mut client, create("/lost", b"", PERSISTENT));
+    let sent = server.build_on(1).unwrap();
+    let result = server.commit(&sent).await;
+    server.answer(sent.lane, result).unwrap();
+    assert_eq!(client.verdict(), ErrorCode::Ok);
+    server.send(&mut client, create("/lost/child", b"", PERSISTENT));
+    let sent = server.build_on(0).unwrap();
+    store.take();
+    store.put(Embedded::open(&backup).unwrap());
+    let result = server.commit(&sent).await;
+    assert!(result.succeeded, "its lane is as it was");
+    assert!(matches!(result.results[1], OpResult::Txn { succeeded: false, .. }));
+    let snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.entries.iter().all(|entry| entry.key != key::node("/lost/child")));
+}
+
 async fn copy_when_free(data: &Path, to: &Path) {
     loop {
         match Embedded::open(data) {

@@ -26,6 +26,9 @@ struct Image {
 /// The replicas equal one another and what a server that starts now would see; and that is a sound tree.
 pub fn replicas(snapshot: Snapshot, replicas: &[&Replica]) {
     no_leftovers(&snapshot);
+    for replica in replicas {
+        revisions(&snapshot, replica);
+    }
     let fresh = Replica::load(snapshot).expect("what the servers wrote can be read");
     let expected = images(&fresh);
     sound(&fresh, &expected);
@@ -41,6 +44,16 @@ pub fn replicas(snapshot: Snapshot, replicas: &[&Replica]) {
         assert_eq!(replica.revision(), fresh.revision());
         assert_eq!((replica.len(), replica.data_bytes()), (fresh.len(), fresh.data_bytes()));
         assert!(replica.last_zxid() >= fresh.last_zxid());
+    }
+}
+
+/// What a replica tells of the znodes' keys is what the store has.
+fn revisions(snapshot: &Snapshot, replica: &Replica) {
+    for entry in &snapshot.entries {
+        let Parsed::Node(path) = key::parse(&entry.key) else { continue };
+        let node = replica.node(path).expect("a replica has what the store has");
+        let told = (replica.create_revision(node), replica.mod_revision(node));
+        assert_eq!(told, (entry.create_revision, entry.mod_revision), "{path}");
     }
 }
 

@@ -1,13 +1,15 @@
 //! A server that is alone: while no other writes, one small guard stands for all that a batch's verdicts read.
 //!
-//! Whatever changes a znode is a batch of some server, and puts the lane that it goes by. So where every other server's
-//! lane is as this replica has it, and no other server has begun since, everything is as this replica has it, save what
-//! this server's own batches under way change, and what the store ends by itself.
+//! Whatever changes a znode is a batch of some server, and puts the lane that it goes by. So where every other lane is as
+//! this replica has it, and no other server has begun or ended since, everything is as this replica has it, save what this
+//! server's own batches under way change, and what the store ends by itself.
 //!
 //! - A server puts `began` with its lanes, and no lease takes that away again: one that came, wrote and went between two
 //!   batches is seen by it.
 //! - What an own batch writes that is under way when this one is built is in no verdict: its keys are busy. One that is
 //!   built later may write what this one's verdicts read: its lane must not have come further than the one before.
+//! - A store that was restored from a backup lacks batches, whose lanes it has as they were. A server that ends in order
+//!   puts `began` again; one that dies keeps its lanes for longer than any other leaves its own alone.
 //! - Sessions end with their leases: their records are compared one by one.
 //!
 //! All this is true of a replica that has missed nothing: where a lane's numbers show that the stream has, there is no
@@ -20,27 +22,31 @@ use crate::tree::key;
 use crate::tree::replica::Replica;
 
 /// The part of a transaction's operations that a guard may take: each of its compares costs the store as much as one of
-/// those that it saves. With etcd's default, eight servers of two lanes are below it.
+/// those that it saves. With etcd's default, seven servers of two lanes are below it.
 const GUARD_SHARE: usize = 8;
 
-/// What holds as long as no other server has written since the replica's last revision, nor this one's `own` other lanes
-/// more than the batches with these numbers; none where that is too much to compare.
+/// What holds as long as no other server has written since the replica's last revision, nor any of this one's other lanes
+/// more than the batch that it has under way; none where that is too much to compare. `lane`: the batch's own.
 pub fn guard(
     replica: &Replica,
-    server: u64,
-    own: impl Iterator<Item = (usize, u64)>,
+    (server, lane): (u64, usize),
+    under_way: impl Fn(usize) -> Option<u64>,
     limits: Limits,
 ) -> Option<Vec<Compare>> {
-    // A lane's version counts its puts: the first made number 0.
-    let version = |number: u64| number as i64 + 1;
     let mut guard = vec![Compare::mod_revision(Bytes::from_static(key::BEGAN), replica.began())];
-    let others = replica.lanes().filter(|(other, ..)| *other != server);
-    guard.extend(others.map(|(other, lane, number)| Compare::version(key::lane(other, lane), version(number))));
-    guard.extend(own.map(|(lane, number)| Compare {
-        key: key::lane(server, lane),
-        op: CompareOp::Less,
-        target: Target::Version(version(number + 1)),
-    }));
+    for (other, at, put) in replica.lanes().filter(|(other, at, _)| (*other, *at) != (server, lane)) {
+        let key = key::lane(other, at);
+        match under_way(at).filter(|_| other == server) {
+            None => guard.push(Compare::mod_revision(key, put.mod_revision)),
+            // It may have come to the store or not, but neither a later one, nor is one before it missing. The version of
+            // an own lane's key is one above the number: the first made number 0.
+            Some(number) => {
+                let bound = |op, version| Compare { key: key.clone(), op, target: Target::Version(version) };
+                guard.push(bound(CompareOp::Greater, number as i64 - 1));
+                guard.push(bound(CompareOp::Less, number as i64 + 2));
+            }
+        }
+    }
     (guard.len() <= limits.txn_ops / GUARD_SHARE).then_some(guard)
 }
 

@@ -218,13 +218,14 @@ impl Engine {
                 self.turns.claimed(&claim.keys, now);
             }
         }
-        if applied.lane.as_ref().is_some_and(|(server, ..)| *server != self.identity.server) {
-            // One that comes alone disturbs no more than once; a server that syncs all the time does.
-            let before = self.sign_of_life.is_some_and(|at| self.is_lately(at));
-            if revision.changes.len() > 1 || before {
+        let other = applied.lane.as_ref().map(|(server, ..)| *server).filter(|server| *server != self.identity.server);
+        if let Some(server) = other {
+            // A sign of life disturbs once. Who syncs all the time disturbs.
+            let again = self.sign_of_life.is_some_and(|(last, at)| last == server && self.is_lately(at));
+            if revision.changes.len() > 1 || again {
                 self.disturbed = Some(now);
             } else {
-                self.sign_of_life = Some(now);
+                self.sign_of_life = Some((server, now));
             }
             let busy = &self.busy;
             if self.turns.others(revision, now, |key| busy.contains_key(key)) {

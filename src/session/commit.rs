@@ -106,9 +106,8 @@ impl Engine {
         if self.disturbed.is_some_and(|at| self.is_lately(at)) || self.has_lost() {
             return None;
         }
-        let own = self.lanes.iter().enumerate().filter(|(at, _)| *at != lane);
-        let own = own.map(|(at, lane)| (at, lane.number + u64::from(lane.in_flight.is_some())));
-        alone::guard(&self.replica, self.identity.server, own, self.config.limits)
+        let under_way = |at: usize| Some(self.lanes.get(at)?.in_flight.as_ref()?.batch.number);
+        alone::guard(&self.replica, (self.identity.server, lane), under_way, self.config.limits)
     }
 
     /// Whether that was so short a time ago that this server is not alone.

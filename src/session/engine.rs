@@ -152,8 +152,9 @@ pub struct Engine {
     pub(super) turns: Turns,
     /// When another server was last seen to write, or a request failed again and again.
     pub(super) disturbed: Option<u64>,
-    /// When another server last put a lane and nothing else: a sign of life, a sync, or verdicts that are all errors.
-    pub(super) sign_of_life: Option<u64>,
+    /// Which other server last put a lane and nothing else, and when: a sign of life, a sync, or verdicts that are all
+    /// errors.
+    pub(super) sign_of_life: Option<(u64, u64)>,
     /// Revisions that came and are not applied yet.
     pub(super) backlog: VecDeque<Revision>,
     /// The newest revision that the store has told of.
@@ -517,6 +518,8 @@ impl Engine {
         self.closing.clear();
         self.busy.clear();
         self.turns = Turns::default();
+        self.disturbed = None;
+        self.sign_of_life = None;
         self.backlog.clear();
         self.lost = None;
         self.batches = 0;

@@ -27,8 +27,8 @@ pub struct Node {
 #[derive(Debug, Default)]
 struct More {
     owner: i64,
-    /// Of the key, where the czxid does not tell it; else 0.
-    create_revision: i64,
+    /// See [`Node::older_revision`]; 0: none.
+    older_revision: i64,
     children: Children,
     acl: Option<Box<NodeAcl>>,
 }
@@ -95,13 +95,13 @@ impl Node {
     /// Which revision created its key, where that is not the one of its czxid: one multi deleted the znode before and made
     /// this one, which etcd takes for an overwritten key.
     pub(super) fn older_revision(&self) -> Option<i64> {
-        self.more.as_ref().map(|more| more.create_revision).filter(|revision| *revision != 0)
+        self.more.as_ref().map(|more| more.older_revision).filter(|revision| *revision != 0)
     }
 
     /// See [`Node::older_revision`].
     pub(super) fn set_older_revision(&mut self, revision: Option<i64>) {
         if revision.is_some() || self.older_revision().is_some() {
-            self.more.get_or_insert_default().create_revision = revision.unwrap_or(0);
+            self.more.get_or_insert_default().older_revision = revision.unwrap_or(0);
         }
     }
 

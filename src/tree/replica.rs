@@ -83,6 +83,14 @@ pub struct Applied {
     pub claims: Vec<(u64, ClaimRecord)>,
 }
 
+/// The last put of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePut {
+    /// Of the batch.
+    pub number: u64,
+    pub mod_revision: i64,
+}
+
 #[derive(Debug)]
 pub struct Replica {
     nodes: Vec<Option<Node>>,
@@ -95,7 +103,7 @@ pub struct Replica {
     transient: HashSet<u32>,
     /// What there is below each path that has a quota.
     quotas: HashMap<Box<str>, Usage>,
-    lanes: HashMap<(u64, usize), u64>,
+    lanes: HashMap<(u64, usize), LanePut>,
     meta: Option<(MetaRecord, i64)>,
     /// Revision at which the last server began or ended; 0: none is known.
     began: i64,
@@ -168,7 +176,8 @@ impl Replica {
                 Parsed::Lane { server, lane } => {
                     let record = read(&entry, LaneRecord::decode)?;
                     last_slots = last_slots.max((entry.mod_revision, record.slots));
-                    replica.lanes.insert((server, lane), record.number);
+                    let put = LanePut { number: record.number, mod_revision: entry.mod_revision };
+                    replica.lanes.insert((server, lane), put);
                 }
                 Parsed::Began => replica.began = entry.mod_revision,
                 Parsed::Claim { .. } | Parsed::Meta | Parsed::Node(_) | Parsed::Foreign => {}
@@ -397,12 +406,12 @@ impl Replica {
     }
 
     pub fn lane_number(&self, server: u64, lane: usize) -> Option<u64> {
-        self.lanes.get(&(server, lane)).copied()
+        self.lanes.get(&(server, lane)).map(|put| put.number)
     }
 
-    /// The lanes of all servers, each with the number of its last batch.
-    pub fn lanes(&self) -> impl Iterator<Item = (u64, usize, u64)> {
-        self.lanes.iter().map(|(&(server, lane), &number)| (server, lane, number))
+    /// The lanes of all servers.
+    pub fn lanes(&self) -> impl Iterator<Item = (u64, usize, LanePut)> {
+        self.lanes.iter().map(|(&(server, lane), &put)| (server, lane, put))
     }
 
     /// The revision at which the last server began or ended; 0: none has said so.
@@ -427,7 +436,8 @@ impl Replica {
         (zxid >> SLOT_BITS) - base
     }
 
-    /// The revision that gave a znode this zxid, by the base of its time; 0: none.
+    /// The revision that gave a znode this zxid, by the base of its time; 0: none. Bases rise, and what one of them begins
+    /// with is above all that was given before it.
     fn written_at(&self, zxid: i64) -> i64 {
         let part = zxid >> SLOT_BITS;
         let bases = self.meta.as_ref().map_or(&[][..], |(meta, _)| &meta.bases[..]);
@@ -712,8 +722,9 @@ impl Replica {
     fn note_servers(&mut self, revision: &Revision) {
         for change in &revision.changes {
             match (key::parse(change.key()), change) {
-                (Parsed::Lane { server, lane }, StoreChange::Put(_)) => {
-                    self.lanes.entry((server, lane)).and_modify(|number| *number += 1).or_insert(0);
+                (Parsed::Lane { server, lane }, StoreChange::Put(kv)) => {
+                    let number = self.next_number(server, lane);
+                    self.lanes.insert((server, lane), LanePut { number, mod_revision: kv.mod_revision });
                 }
                 (Parsed::Lane { server, lane }, StoreChange::Delete { .. }) => {
                     self.lanes.remove(&(server, lane));
@@ -725,6 +736,11 @@ impl Replica {
         }
     }
 
+    /// The number of a lane's next put; one that is not known begins with 0.
+    fn next_number(&self, server: u64, lane: usize) -> u64 {
+        self.lane_number(server, lane).map_or(0, |last| last + 1)
+    }
+
     /// The batch that a revision is, whose number must be the next.
     fn lane_of(&self, revision: &Revision) -> Result<Option<(u64, usize, LaneRecord)>, ApplyError> {
         for change in &revision.changes {
@@ -733,8 +749,7 @@ impl Replica {
             };
             let record = read(kv, LaneRecord::decode)?;
             let found = record.number;
-            // One that is not known begins with 0.
-            let expected = self.lanes.get(&(server, lane)).map_or(0, |last| last + 1);
+            let expected = self.next_number(server, lane);
             if found != expected {
                 return Err(ApplyError::Gap { server, lane, expected, found });
             }
@@ -774,6 +789,51 @@ fn add_past(record: &LaneRecord, revision: &Revision, changes: &mut Vec<Change>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::record::Stamp;
+
+    /// Whatever base a znode's zxids had: the revisions of its key come out of them again.
+    #[test]
+    fn revisions_are_told_from_zxids() {
+        let kv = |key: Bytes, value, create_revision, mod_revision| KeyValue {
+            key,
+            value,
+            create_revision,
+            mod_revision,
+            version: 1,
+            lease: 0,
+        };
+        let place = |slot| Place { slot, index: 0 };
+        let node = |path, born, slot, created, put| {
+            let stamp = Stamp { server: 1, batch: 1, place: place(slot) };
+            let record = NodeRecord { stamp, born, ctime: 0, mtime: 0, version: 0, owner: 0, data: None };
+            kv(key::node(path), record.encode(), created, put)
+        };
+        let here = |slot| Born::Here(place(slot));
+        let meta = MetaRecord { cluster_id: 1, bases: vec![(0, 0), (9, 100), (20, 1_000)] };
+        let mut entries = vec![
+            kv(key::META.into(), meta.encode(), 2, 20),
+            // At the very first base, before and after the second, and after the third.
+            node("/a", here(3), 3, 8, 8),
+            node("/b", here(0xffe), 0xffe, 9, 9),
+            node("/c", here(0), 0, 21, 21),
+            // Made at one base and set at another.
+            node("/d", Born::At(5 << SLOT_BITS), 7, 5, 30),
+            node("/e", Born::At((112 << SLOT_BITS) | 1), 7, 12, 19),
+            // Made again by a multi: etcd has it for the key of before.
+            node("/f", here(1), 1, 6, 22),
+            // `/` exists before it has a key.
+            node("/", Born::At(0), 2, 23, 23),
+        ];
+        let replica = Replica::load(Snapshot { revision: 40, entries: entries.clone() }).unwrap();
+        for entry in entries.split_off(1) {
+            let Parsed::Node(path) = key::parse(&entry.key) else { panic!("a znode") };
+            let node = replica.node(path).unwrap();
+            let told = (replica.create_revision(node), replica.mod_revision(node));
+            assert_eq!(told, (entry.create_revision, entry.mod_revision), "{path}");
+        }
+        let unwritten = replica.node("/zookeeper").unwrap();
+        assert_eq!((replica.create_revision(unwritten), replica.mod_revision(unwritten)), (0, 0));
+    }
 
     /// Whoever wrote it there has to be told where.
     #[test]
