@@ -193,17 +193,19 @@ impl<'a> Builder<'a> {
         self.uses.resize_with(self.keys.count(), KeyUse::default);
         let joins = self.joins(session, &effects);
         let compares = distinct(&effects.compares);
-        let too_large = self.too_large(compares.len(), &effects);
+        let bytes = self.size(&effects);
+        let too_large = self.too_large(compares.len(), effects.values.len(), bytes);
         let fresh = self.fresh(&joins, compares);
         match too_large {
             Some(reason) if self.is_empty() => return Offer::TooLarge(reason),
-            None if self.has_room(&joins, &fresh, &effects) => {}
+            None if self.has_room(&joins, &fresh, &effects, bytes) => {}
             _ => {
                 self.no_room += 1;
                 return Offer::Deferred;
             }
         }
         self.settle_shown(slot, &effects, &mut answer);
+        self.bytes += bytes;
         self.take(slot, session, joins, fresh, effects, fails);
         self.answers.push(answer);
         Offer::Taken
@@ -350,7 +352,7 @@ impl<'a> Builder<'a> {
         self.limits.txn_ops.checked_sub(1 + groups)
     }
 
-    fn has_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects) -> bool {
+    fn has_room(&self, joins: &[usize], fresh: &[(KeyId, State)], effects: &Effects, bytes: usize) -> bool {
         let joined = joins.iter().filter_map(|leader| self.groups.get(leader));
         let (compares, writes) =
             joined.fold((0, 0), |(c, w), group| (c + group.compares.len(), w + group.writes.len()));
@@ -361,20 +363,19 @@ impl<'a> Builder<'a> {
             Some(guard) => alone::level(room, guard.len() + compares, writes).is_some(),
             None => compares.max(writes).max(self.widest) <= room,
         });
-        has_ops && self.bytes + self.size(effects) <= self.byte_limit()
+        has_ops && self.bytes + bytes <= self.byte_limit()
     }
 
-    /// Why no batch has room for a request with so many compares. A server that is alone could take more; but no request is
-    /// to depend on that.
-    fn too_large(&self, compares: usize, effects: &Effects) -> Option<String> {
-        let ops = 2 + compares.max(effects.values.len());
+    /// Why no batch has room for a request with so many compares, writes and bytes. A server that is alone could take more;
+    /// but no request is to depend on that.
+    fn too_large(&self, compares: usize, writes: usize, bytes: usize) -> Option<String> {
+        let ops = 2 + compares.max(writes);
         if ops > self.limits.txn_ops {
             return Some(format!(
                 "it needs {ops} operations in one transaction, the limit is {}: raise etcd's --max-txn-ops and zketcd's --etcd-max-txn-ops",
                 self.limits.txn_ops
             ));
         }
-        let bytes = self.size(effects);
         let limit = self.byte_limit();
         if bytes > limit {
             return Some(format!(
@@ -425,7 +426,6 @@ impl<'a> Builder<'a> {
         effects: Effects,
         fails: u32,
     ) {
-        self.bytes += self.size(&effects);
         let written = effects.values.iter().map(|(key, _)| *key);
         let written = written.filter(|key| self.uses[key.index()].writer.is_none()).collect();
         for (key, state) in &fresh {
