@@ -8,7 +8,7 @@ mod support;
 mod swap;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -367,20 +367,50 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A store's data directory, and a backup of it.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Disk {
+        let disk = Disk(tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(disk.data()).unwrap();
+        disk
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.0.path().join("backup")
+    }
+
+    fn store(&self) -> Arc<Swap> {
+        Swap::new(Embedded::open(&self.data()).unwrap())
+    }
+
+    /// Copies what the store holds, which is away meanwhile.
+    async fn back_up(&self, store: &Swap) {
+        store.take();
+        copy_when_free(&self.data(), &self.backup()).await;
+        store.put(Embedded::open(&self.data()).unwrap());
+    }
+
+    fn restored(&self) -> Arc<Embedded> {
+        Embedded::open(&self.backup()).unwrap()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_restored_from_a_backup_goes_on_above() {
-    let dir = tempfile::tempdir().unwrap();
-    let (data, backup) = (dir.path().join("data"), dir.path().join("backup"));
-    std::fs::create_dir_all(&data).unwrap();
-    let store = Swap::new(Embedded::open(&data).unwrap());
+    let disk = Disk::new();
+    let store = disk.store();
     let servers = [Running::start(store.clone(), &[]).await, Running::start(store.clone(), &[]).await];
     let mut early = connect(&servers[0], 30_000).await;
     early.create("/a", b"backed up", PERSISTENT).await.unwrap();
     let (_, old) = early.get("/a", false).await.unwrap();
     drop(early);
-    store.take();
-    copy_when_free(&data, &backup).await;
-    store.put(Embedded::open(&data).unwrap());
+    disk.back_up(&store).await;
     let mut late = reconnect(&servers[0], ConnectOptions::default()).await.unwrap();
     for _ in 0..200 {
         late.set("/a", b"lost", -1).await.unwrap();
@@ -389,8 +419,8 @@ async fn a_store_restored_from_a_backup_goes_on_above() {
     far.sync("/").await.unwrap();
     let (_, lost) = far.get("/a", false).await.unwrap();
     store.take();
-    copy_when_free(&data, &dir.path().join("lost")).await;
-    store.put(Embedded::open(&backup).unwrap());
+    copy_when_free(&disk.data(), &disk.0.path().join("lost")).await;
+    store.put(disk.restored());
     // Whoever writes finds out; nothing of before counts.
     assert!(late.set("/a", b"in flight", -1).await.is_err());
     let mut zxids = Vec::new();
@@ -423,20 +453,15 @@ async fn a_store_restored_from_a_backup_goes_on_above() {
     assert_eq!(seen[0], seen[1], "and both servers show the same");
 }
 
-/// The database is locked until the last one to hold it has let go.
 /// A batch that is built before a restore and comes to the store after it, on a lane that the backup has as it was: what
 /// its verdicts read came by the other lane, and is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_outlives_a_restore_takes_no_effect() {
-    let dir = tempfile::tempdir().unwrap();
-    let (data, backup) = (dir.path().join("data"), dir.path().join("backup"));
-    std::fs::create_dir_all(&data).unwrap();
-    let store = Swap::new(Embedded::open(&data).unwrap());
+    let disk = Disk::new();
+    let store = disk.store();
     let mut server = Zketcd::start(store.clone()).await;
     let mut client = server.client().await;
-    store.take();
-    copy_when_free(&data, &backup).await;
-    store.put(Embedded::open(&data).unwrap());
+    disk.back_up(&store).await;
     server.send(&mut client, create("/lost", b"", PERSISTENT));
     let sent = server.build_on(1).unwrap();
     let result = server.commit(&sent).await;
@@ -445,7 +470,7 @@ async fn a_batch_that_outlives_a_restore_takes_no_effect() {
     server.send(&mut client, create("/lost/child", b"", PERSISTENT));
     let sent = server.build_on(0).unwrap();
     store.take();
-    store.put(Embedded::open(&backup).unwrap());
+    store.put(disk.restored());
     let result = server.commit(&sent).await;
     assert!(result.succeeded, "its lane is as it was");
     assert!(matches!(result.results[1], OpResult::Txn { succeeded: false, .. }));
@@ -453,6 +478,7 @@ async fn a_batch_that_outlives_a_restore_takes_no_effect() {
     assert!(snapshot.entries.iter().all(|entry| entry.key != key::node("/lost/child")));
 }
 
+/// The database is locked until the last one to hold it has let go.
 async fn copy_when_free(data: &Path, to: &Path) {
     loop {
         match Embedded::open(data) {
