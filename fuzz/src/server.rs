@@ -266,5 +266,7 @@ fn begin(store: &Arc<Embedded>, number: u64, lanes: usize) -> (ServerIdentity, R
     at_once(store.lease_grant(identity.lease, FOREVER)).expect("a new lease");
     at_once(bootstrap::make_lanes(&**store, identity, lanes)).expect("the store answers");
     let snapshot = at_once(store.snapshot()).expect("the store answers");
-    (identity, Replica::load(snapshot).expect("what the servers wrote can be read"))
+    let replica = Replica::load(snapshot).expect("what the servers wrote can be read");
+    assert!((0..lanes).all(|lane| replica.lane_number(number, lane) == Some(0)), "lanes");
+    (identity, replica)
 }
