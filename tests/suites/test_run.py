@@ -11,7 +11,7 @@ CLASS = "org.example.SomeTest"
 
 
 class RunTest(unittest.TestCase):
-    def checked(self, *outcomes, count=2, excluded=(), flaky=()):
+    def checked(self, *outcomes, count=2, excluded=(), flaky=(), part="all"):
         """What one class comes to, whose runs go as said."""
         suite = types.SimpleNamespace(
             counts={CLASS: count},
@@ -23,7 +23,7 @@ class RunTest(unittest.TestCase):
             outcome = run.Outcome()
             outcome.tests = dict(tests)
             runs.append(outcome)
-        options = types.SimpleNamespace(test=None)
+        options = types.SimpleNamespace(test=None, part=part)
         with mock.patch.object(run, "run", side_effect=runs):
             return run.checked(suite, CLASS, options, pathlib.Path("/nowhere"), 1)
 
@@ -42,6 +42,12 @@ class RunTest(unittest.TestCase):
         self.assertEqual((repeated.failures(), repeated.repeated), ({}, ["b"]))
         in_vain = self.checked({"a": None, "b": "why"}, *[{"b": "again"}] * run.REPEATS, flaky=["b"])
         self.assertEqual((in_vain.failures(), in_vain.repeated), ({"b": "why"}, []))
+
+    def test_in_ci_what_failed_once_must_pass_each_time(self):
+        once = self.checked({"a": None, "b": "why"}, *[{"b": None}] * run.REPEATS, part="ci")
+        self.assertEqual((once.failures(), once.once), ({}, {"b": "why"}))
+        twice = self.checked({"a": None, "b": "why"}, {"b": None}, {"b": "again"}, part="ci")
+        self.assertEqual((twice.failures(), twice.once), ({"b": "why"}, {}))
 
     def test_the_lists_are_well_formed(self):
         for name in run.NAMES:
