@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::bootstrap::random_id;
 use super::four_letter::{self, Word};
 use super::leases::session_ttl;
+use super::listener::Place;
 use super::shared::Shared;
 use crate::commit::verdict::Write;
 use crate::config::Config;
@@ -38,8 +39,9 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 /// The pause before a lease is asked for again, where the store did not answer.
 const LEASE_RETRY: Duration = Duration::from_millis(200);
 
-/// Serves one client until either side ends it.
-pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr) {
+/// Serves one client until either side ends it. Its place is free before it sees the end, as ZooKeeper's are: where a
+/// client's last connection was let in, its next one is.
+pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr, place: Place) {
     let (reading, writing) = socket.into_split();
     let mut client = Client { shared, config, peer, reading, buffer: BytesMut::new(), chunk: FEW_BYTES };
     let first = match timeout(client.config.connections.handshake_timeout, client.first()).await {
@@ -47,9 +49,9 @@ pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, 
         Err(_) => Err(CloseReason::HandshakeTimeout),
     };
     match first {
-        Ok(First::Word(word)) => client.answer_word(word, writing).await,
-        Ok(First::Connect(request)) => client.session(request, writing).await,
-        Err(reason) => client.refused(reason),
+        Ok(First::Word(word)) => client.answer_word(word, writing, place).await,
+        Ok(First::Connect(request)) => client.session(request, writing, place).await,
+        Err(reason) => client.refused(reason, place),
     }
 }
 
@@ -119,7 +121,8 @@ impl Client {
         })
     }
 
-    fn refused(&self, reason: CloseReason) {
+    fn refused(self, reason: CloseReason, place: Place) {
+        drop(place);
         if reason == CloseReason::HandshakeTimeout {
             self.shared.metrics.sessionless_connections_expired.inc();
         }
@@ -127,10 +130,11 @@ impl Client {
         self.shared.metrics.record_closed(reason);
     }
 
-    async fn answer_word(self, word: Option<Word>, mut writing: OwnedWriteHalf) {
+    async fn answer_word(self, word: Option<Word>, mut writing: OwnedWriteHalf, place: Place) {
         let answer = super::view::answer(&self.shared, &self.config, word, self.peer);
         let sent = timeout(FLUSH, async {
             writing.write_all(answer.as_bytes()).await?;
+            drop(place);
             writing.shutdown().await
         });
         if !matches!(sent.await, Ok(Ok(()))) {
@@ -139,7 +143,7 @@ impl Client {
     }
 
     /// The connection's life after its connect request.
-    async fn session(mut self, request: ConnectRequest, writing: OwnedWriteHalf) {
+    async fn session(mut self, request: ConnectRequest, writing: OwnedWriteHalf, place: Place) {
         let outbox = Arc::new(Outbox::new(self.config.connections.unsent_bytes));
         let read_only_byte = request.read_only.is_some();
         self.shared.metrics.connection_requests.inc();
@@ -149,7 +153,7 @@ impl Client {
         let id = self.shared.with(|engine| engine.connect(outbox.clone(), self.peer, read_only_byte));
         let shared = self.shared.clone();
         // On the heap: a future that another takes in by value takes its own size there twice, and there may be ten thousand.
-        let writer = Box::pin(write(shared.clone(), outbox.clone(), writing));
+        let writer = Box::pin(write(shared.clone(), outbox.clone(), writing, place));
         let reader = Box::pin(async {
             let ended = match Box::pin(self.attach(id, request)).await {
                 Ok(()) => {
@@ -288,7 +292,7 @@ fn decode(frame: Bytes, peer: SocketAddr) -> Result<Incoming, CloseReason> {
 }
 
 /// Empties the outbox into the socket, and after its end closes the socket.
-async fn write(shared: Arc<Shared>, outbox: Arc<Outbox>, mut writing: OwnedWriteHalf) -> CloseReason {
+async fn write(shared: Arc<Shared>, outbox: Arc<Outbox>, mut writing: OwnedWriteHalf, place: Place) -> CloseReason {
     loop {
         match outbox.next().await {
             Outgo::Bytes(bytes) => {
@@ -307,6 +311,7 @@ async fn write(shared: Arc<Shared>, outbox: Arc<Outbox>, mut writing: OwnedWrite
                 shared.metrics.response_bytes.inc_by(bytes.len() as u64);
             }
             Outgo::End(reason) => {
+                drop(place);
                 // The client may be gone already.
                 let _ = timeout(FLUSH, writing.shutdown()).await;
                 return reason;
@@ -319,7 +324,7 @@ async fn write(shared: Arc<Shared>, outbox: Arc<Outbox>, mut writing: OwnedWrite
 mod tests {
     use super::*;
 
-    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
     }
 

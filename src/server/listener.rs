@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,10 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: TcpListener
         };
         match Places::take(&places, peer.ip()) {
             Some(place) => {
-                clients.spawn(client(shared.clone(), config.clone(), socket, peer, place));
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%peer, %error, "no TCP_NODELAY");
+                }
+                clients.spawn(connection::serve(shared.clone(), config.clone(), socket, peer, place));
             }
             None => {
                 tracing::warn!(%peer, "too many connections");
@@ -67,14 +70,6 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: TcpListener
     while clients.join_next().await.is_some() {}
 }
 
-async fn client(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr, place: Place) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "no TCP_NODELAY");
-    }
-    connection::serve(shared, config, socket, peer).await;
-    drop(place);
-}
-
 /// Who is connected, by address.
 #[derive(Debug)]
 struct Places {
@@ -84,7 +79,7 @@ struct Places {
 
 /// A connection's place; given back when it is dropped.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     places: Arc<Places>,
     address: IpAddr,
 }
