@@ -126,9 +126,24 @@ impl Etcd {
         self.launch().unwrap_or_else(|log| panic!("etcd does not start again:\n{log}"));
     }
 
-    /// SIGSTOP: the connections stay open, and nothing answers.
+    /// SIGSTOP: the connections stay open, and nothing answers. A thread that runs may do so for a while after the signal was
+    /// sent, so this waits until none does.
     pub fn pause(&self) {
         self.signal("STOP");
+        while !self.is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether all its threads are stopped: `T`, behind the name in parentheses.
+    fn is_stopped(&self) -> bool {
+        let running = self.running.as_ref().expect("etcd runs");
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", running.child.id())).expect("etcd's threads");
+        tasks.map_while(Result::ok).all(|task| {
+            // One that has ended meanwhile is as good.
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
+            stat.rsplit_once(')').is_some_and(|(_, state)| state.trim_start().starts_with('T'))
+        })
     }
 
     /// SIGCONT.
