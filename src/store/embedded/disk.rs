@@ -10,7 +10,8 @@
 //! | `LEASE` | id | ttl in seconds |
 //! | `KEY` | the key | create revision, mod revision, version, lease (8 bytes each), then the value |
 //!
-//! The state has everything in memory, so the database is only appended to, and read once, at the start.
+//! The state has the keys and their revisions in memory, so a write reads nothing, unless its transaction asks for a
+//! value. All are read at a start, twice, and for a snapshot after it.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -23,8 +24,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 use tokio::time::Instant;
 
 use super::recovery;
-use super::state::{Entry, FIRST_REVISION, State, Touched};
-use crate::store::{Limits, StoreError};
+use super::state::{Entry, FIRST_REVISION, State, Touched, Values, key_value};
+use crate::store::{KeyValue, Limits, StoreError};
 
 /// The data's format. Whoever changes the layout raises it.
 const FORMAT: u64 = 3;
@@ -54,7 +55,7 @@ pub(super) const MAX_KEY: usize = u16::MAX as usize - 1;
 /// The length of what precedes the value in the record of a key.
 const HEADER: usize = 32;
 
-/// fjall's cache of blocks. Everything is in the state already, so it serves the reading at the start only.
+/// fjall's cache of blocks: next to nothing is read but for snapshots, and for these each block once.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
 /// How much is written to the journal alone before it goes to a table: as little as fjall recommends.
@@ -63,7 +64,7 @@ const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The size of the journals at which fjall forces tables to be written: as little as it allows.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Blocks are read one after the other and never looked up, so large ones, with a small index, are right.
+/// Blocks are read one after the other and hardly ever looked up, so large ones, with a small index, are right.
 const BLOCK_BYTES: u32 = 32 * 1024;
 
 /// The thread that writes tables and merges them. With more of them, fjall keeps one back from merging, and that one
@@ -132,11 +133,11 @@ impl Disk {
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
         let mut name = Vec::new();
         let mut record = Vec::new();
-        for key in touched.keys {
+        for (key, value) in touched.keys {
             named(KEY, &key, &mut name);
-            match state.entry(&key) {
-                Some(entry) => {
-                    encode(entry, &mut record);
+            match state.entry(&key).zip(value) {
+                Some((entry, value)) => {
+                    encode(entry, &value, &mut record);
                     batch.insert(&self.keyspace, &name[..], &record[..]);
                 }
                 None => batch.remove(&self.keyspace, &name[..]),
@@ -154,6 +155,27 @@ impl Disk {
         batch.commit()?;
         self.writes = last.number;
         Ok(())
+    }
+
+    /// Every key that `state` has, all of which has been written.
+    pub fn entries(&self, state: &State) -> Result<Vec<KeyValue>, StoreError> {
+        let mut entries = Vec::with_capacity(state.keys());
+        for pair in self.keyspace.prefix([KEY]) {
+            let (name, record) = pair.into_inner().map_err(lost)?;
+            let (entry, value) = decode(&record).ok_or_else(|| lost(format!("the record of {name:?} is cut short")))?;
+            entries.push(key_value(Bytes::copy_from_slice(&name[1..]), Bytes::copy_from_slice(value), &entry));
+        }
+        Ok(entries)
+    }
+}
+
+impl Values for Disk {
+    fn value(&self, key: &[u8]) -> Result<Bytes, StoreError> {
+        let mut name = Vec::new();
+        named(KEY, key, &mut name);
+        let record = self.keyspace.get(&name).map_err(lost)?;
+        let value = record.as_deref().and_then(decode).map(|(_, value)| Bytes::copy_from_slice(value));
+        value.ok_or_else(|| lost(format!("no record of {} can be read", key.escape_ascii())))
     }
 }
 
@@ -273,7 +295,7 @@ fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, u64, 
     if format != FORMAT {
         return Err(LoadError::Format(format));
     }
-    let mut state = State::new(limits, true);
+    let mut state = State::new(limits);
     // Leases come before the keys that they hold.
     for pair in keyspace.range([LEASE]..) {
         let (name, value) = pair.into_inner()?;
@@ -292,7 +314,7 @@ fn restore(state: &mut State, name: &[u8], value: &[u8], now: Instant) -> Option
             let number = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
             state.restore_lease(number(id)?, number(value)?, now);
         }
-        (&KEY, key) => state.restore_key(Bytes::copy_from_slice(key), decode(value)?),
+        (&KEY, key) => state.restore_key(key, decode(value)?.0),
         _ => return None,
     }
     Some(())
@@ -310,26 +332,30 @@ fn put_number(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, name: &str, numb
     batch.insert(keyspace, key, number.to_be_bytes());
 }
 
-fn encode(entry: &Entry, record: &mut Vec<u8>) {
+fn encode(entry: &Entry, value: &[u8], record: &mut Vec<u8>) {
     record.clear();
     record.put_i64(entry.create_revision);
     record.put_i64(entry.mod_revision);
     record.put_i64(entry.version);
     record.put_i64(entry.lease);
-    record.put_slice(&entry.value);
+    record.put_slice(value);
 }
 
-fn decode(mut record: &[u8]) -> Option<Entry> {
-    if record.len() < HEADER {
-        return None;
-    }
-    Some(Entry {
-        create_revision: record.get_i64(),
-        mod_revision: record.get_i64(),
-        version: record.get_i64(),
-        lease: record.get_i64(),
-        value: Bytes::copy_from_slice(record),
-    })
+/// The counters, and the value.
+fn decode(record: &[u8]) -> Option<(Entry, &[u8])> {
+    let (mut header, value) = record.split_at_checked(HEADER)?;
+    let entry = Entry {
+        create_revision: header.get_i64(),
+        mod_revision: header.get_i64(),
+        version: header.get_i64(),
+        lease: header.get_i64(),
+    };
+    Some((entry, value))
+}
+
+/// What was written can't be read.
+fn lost(why: impl fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("the data directory can't be read: {why}"))
 }
 
 fn refused(dir: &Path, why: &str) -> StoreError {
@@ -417,12 +443,11 @@ mod tests {
 
     #[test]
     fn records_are_read_back() {
-        let value = Bytes::from_static(b"value");
-        let entry = Entry { value, create_revision: 3, mod_revision: 1 << 40, version: 7, lease: -5 };
+        let entry = Entry { create_revision: 3, mod_revision: 1 << 40, version: 7, lease: -5 };
         let mut record = Vec::new();
-        encode(&entry, &mut record);
+        encode(&entry, b"value", &mut record);
         assert_eq!(record.len(), HEADER + 5);
-        assert_eq!(decode(&record), Some(entry));
+        assert_eq!(decode(&record), Some((entry, &b"value"[..])));
         assert_eq!(decode(&record[..HEADER - 1]), None);
     }
 }

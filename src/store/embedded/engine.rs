@@ -1,13 +1,19 @@
 //! The one place where commands are carried out, a group at a time: evaluate all, write once, publish, answer.
+//!
+//! In memory are the keys and their revisions, which transactions compare, and the values that the group at work has put.
+//! Others are read back from where they were written to. zketcd's transactions ask for one where an answer was lost; a
+//! snapshot, at a start or where the history is gone, reads all.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::disk::{self, Disk};
 use super::journal::Journal;
-use super::state::State;
+use super::memory::Memory;
+use super::state::{State, Touched, Values};
 use crate::store::{Revision, Snapshot, StoreError, Txn, TxnResult};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -26,25 +32,63 @@ pub(super) enum Command {
 /// What a command came to, held back until the group has been written.
 enum Outcome {
     Transact(Answer<TxnResult>, Result<TxnResult, StoreError>),
-    Snapshot(Answer<Snapshot>, Result<Snapshot, StoreError>),
+    Snapshot(Answer<Snapshot>),
     Done(Answer<()>, Result<(), StoreError>),
+}
+
+/// Where keys and values are kept.
+#[derive(Debug)]
+pub(super) enum Backing {
+    Memory(Memory),
+    Disk(Disk),
+}
+
+impl Backing {
+    fn write(&mut self, state: &State, touched: Touched) -> Result<(), disk::Error> {
+        match self {
+            Backing::Memory(memory) => {
+                memory.write(touched);
+                Ok(())
+            }
+            Backing::Disk(disk) => disk.write(state, touched),
+        }
+    }
+
+    /// All that was written.
+    fn snapshot(&self, state: &State) -> Result<Snapshot, StoreError> {
+        let revision = state.revision();
+        let entries = match self {
+            Backing::Memory(memory) => memory.entries(state),
+            Backing::Disk(disk) => disk.entries(state)?,
+        };
+        Ok(Snapshot { revision, entries })
+    }
+}
+
+impl Values for Backing {
+    fn value(&self, key: &[u8]) -> Result<Bytes, StoreError> {
+        match self {
+            Backing::Memory(memory) => memory.value(key),
+            Backing::Disk(disk) => disk.value(key),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Engine {
     state: State,
-    disk: Option<Disk>,
+    backing: Backing,
     journal: Arc<Journal>,
     /// When the next lease expires.
     next_expiry: watch::Sender<Option<Instant>>,
-    /// Set once a write to the disk failed: what the state holds then is not what the disk holds.
+    /// Set once a write failed: what the state holds then is not what the disk holds.
     failed: Option<StoreError>,
 }
 
 impl Engine {
-    pub fn new(state: State, disk: Option<Disk>, journal: Arc<Journal>) -> Self {
+    pub fn new(state: State, backing: Backing, journal: Arc<Journal>) -> Self {
         let next_expiry = watch::Sender::new(state.next_expiry());
-        Engine { state, disk, journal, next_expiry, failed: None }
+        Engine { state, backing, journal, next_expiry, failed: None }
     }
 
     pub fn next_expiry(&self) -> watch::Receiver<Option<Instant>> {
@@ -58,8 +102,10 @@ impl Engine {
         for command in group {
             outcomes.push(self.evaluate(command, &mut revisions));
         }
+        let touched = self.state.take_touched();
         if self.failed.is_none()
-            && let Err(error) = self.write()
+            && !touched.is_empty()
+            && let Err(error) = self.backing.write(&self.state, touched)
         {
             self.fail(error);
         }
@@ -68,21 +114,36 @@ impl Engine {
             return;
         }
         self.journal.publish(revisions);
-        outcomes.into_iter().for_each(Outcome::answer);
+        let mut snapshots = Vec::new();
+        for outcome in outcomes {
+            // Whoever asked may have gone: then nobody is told.
+            match outcome {
+                Outcome::Transact(answer, result) => drop(answer.send(result)),
+                Outcome::Done(answer, result) => drop(answer.send(result)),
+                Outcome::Snapshot(answer) => snapshots.push(answer),
+            }
+        }
         let next = self.state.next_expiry();
         self.next_expiry.send_if_modified(|at| std::mem::replace(at, next) != next);
+        // These take time, and nobody has to wait for another's.
+        for answer in snapshots.into_iter().filter(|answer| !answer.is_closed()) {
+            let _ = answer.send(self.backing.snapshot(&self.state));
+        }
     }
 
     fn evaluate(&mut self, command: Command, revisions: &mut Vec<Revision>) -> Outcome {
+        if let Some(error) = &self.failed {
+            return command.refused(error.clone());
+        }
         match command {
             Command::Transact { txn, answer } => {
-                let result = self.state.transact(txn).map(|(result, written)| {
+                let result = self.state.transact(txn, &self.backing).map(|(result, written)| {
                     revisions.extend(written);
                     result
                 });
                 Outcome::Transact(answer, result)
             }
-            Command::Snapshot { answer } => Outcome::Snapshot(answer, Ok(self.state.snapshot())),
+            Command::Snapshot { answer } => Outcome::Snapshot(answer),
             Command::Grant { id, ttl, now, answer } => Outcome::Done(answer, self.state.grant(id, ttl, now)),
             Command::KeepAlive { id, now, answer } => Outcome::Done(answer, self.state.keep_alive(id, now)),
             Command::Revoke { id, answer } => {
@@ -96,12 +157,6 @@ impl Engine {
         }
     }
 
-    fn write(&mut self) -> Result<(), disk::Error> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
-        let touched = self.state.take_touched();
-        if touched.is_empty() { Ok(()) } else { disk.write(&self.state, touched) }
-    }
-
     fn fail(&mut self, error: disk::Error) {
         tracing::error!(%error, "the data directory can't be written; the store stops");
         let error = StoreError::Unavailable(format!("the data directory can't be written: {error}"));
@@ -111,22 +166,139 @@ impl Engine {
     }
 }
 
-impl Outcome {
-    /// Whoever asked may have gone: then nobody is told.
-    fn answer(self) {
+impl Command {
+    fn refused(self, error: StoreError) -> Outcome {
         match self {
-            Outcome::Transact(answer, result) => drop(answer.send(result)),
-            Outcome::Snapshot(answer, result) => drop(answer.send(result)),
-            Outcome::Done(answer, result) => drop(answer.send(result)),
+            Command::Transact { answer, .. } => Outcome::Transact(answer, Err(error)),
+            Command::Snapshot { answer } => Outcome::Snapshot(answer),
+            Command::Grant { answer, .. }
+            | Command::KeepAlive { answer, .. }
+            | Command::Revoke { answer, .. }
+            | Command::Expire { answer, .. } => Outcome::Done(answer, Err(error)),
         }
     }
+}
 
+impl Outcome {
     fn refuse(self, error: &StoreError) {
         let error = error.clone();
         match self {
             Outcome::Transact(answer, _) => drop(answer.send(Err(error))),
-            Outcome::Snapshot(answer, _) => drop(answer.send(Err(error))),
+            Outcome::Snapshot(answer) => drop(answer.send(Err(error))),
             Outcome::Done(answer, _) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::{Compare, CompareOp, Limits, Op, OpResult, Target};
+
+    const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 100_000 };
+
+    const LEASE: i64 = 7;
+
+    fn memory() -> Engine {
+        let state = State::new(LIMITS);
+        let journal = Journal::new(state.revision());
+        Engine::new(state, Backing::Memory(Memory::default()), journal)
+    }
+
+    fn durable(dir: &Path) -> Engine {
+        let (disk, state) = Disk::open(dir, LIMITS, Instant::now()).unwrap();
+        let journal = Journal::new(state.revision());
+        Engine::new(state, Backing::Disk(disk), journal)
+    }
+
+    fn put(value: &'static str, lease: i64) -> Op {
+        Op::Put { key: "k".into(), value: value.into(), lease }
+    }
+
+    fn delete() -> Op {
+        Op::Delete { key: "k".into() }
+    }
+
+    fn get() -> Op {
+        Op::Get { key: "k".into() }
+    }
+
+    /// A transaction that wants the value to be `value`, and reads it before and after what it does.
+    fn step(value: Option<&'static str>, op: Op) -> Txn {
+        let compare = match value {
+            Some(value) => Compare { key: "k".into(), op: CompareOp::Equal, target: Target::Value(value.into()) },
+            None => Compare::version("k".into(), 0),
+        };
+        let inner = Txn { then: vec![get(), op, get()], ..Txn::default() };
+        Txn { compare: vec![compare], then: vec![get(), Op::Txn(inner), get()], otherwise: vec![get()] }
+    }
+
+    /// What the commands come to, each with so many others in a group.
+    fn played(mut engine: Engine, in_group: usize) -> (Vec<TxnResult>, Snapshot) {
+        let txns = vec![
+            step(None, put("1", 0)),
+            step(Some("1"), put("2", LEASE)),
+            step(Some("1"), put("no", 0)),
+            step(Some("2"), delete()),
+            step(None, put("3", LEASE)),
+            step(Some("3"), put("4", 0)),
+            step(Some("4"), put("5", LEASE)),
+        ];
+        let grant = |answer| Command::Grant { id: LEASE, ttl: 60, now: Instant::now(), answer };
+        let revoke = |answer| Command::Revoke { id: LEASE, answer };
+        let (mut commands, mut answers) = (vec![grant(oneshot::channel().0)], Vec::new());
+        let mut ask = |commands: &mut Vec<Command>, txn| {
+            let (answer, answered) = oneshot::channel();
+            commands.push(Command::Transact { txn, answer });
+            answers.push(answered);
+        };
+        txns.into_iter().for_each(|txn| ask(&mut commands, txn));
+        commands.push(revoke(oneshot::channel().0));
+        ask(&mut commands, step(None, put("6", 0)));
+        ask(&mut commands, step(Some("6"), put("7", 0)));
+        let (answer, mut snapshot) = oneshot::channel();
+        commands.push(Command::Snapshot { answer });
+        let mut commands = commands.into_iter().peekable();
+        while commands.peek().is_some() {
+            engine.run(commands.by_ref().take(in_group));
+        }
+        let results = answers.into_iter().map(|mut answered| answered.try_recv().unwrap().unwrap()).collect();
+        (results, snapshot.try_recv().unwrap().unwrap())
+    }
+
+    /// The values that a transaction read.
+    fn read(results: &[OpResult]) -> Vec<Option<Bytes>> {
+        let mut values = Vec::new();
+        for result in results {
+            match result {
+                OpResult::Get(kv) => values.push(kv.as_ref().map(|kv| kv.value.clone())),
+                OpResult::Txn { results, .. } => values.extend(read(results)),
+                OpResult::Put | OpResult::Delete { .. } => {}
+            }
+        }
+        values
+    }
+
+    #[test]
+    fn commands_of_one_group_see_each_other() {
+        let alone = played(memory(), 1);
+        let seen: Vec<String> = alone
+            .0
+            .iter()
+            .map(|result| {
+                let text =
+                    |value: Option<Bytes>| value.map_or("-".to_owned(), |value| format!("{}", value.escape_ascii()));
+                read(&result.results).into_iter().map(text).collect()
+            })
+            .collect();
+        assert_eq!(seen, ["--11", "1122", "2", "22--", "--33", "3344", "4455", "--66", "6677"]);
+        assert_eq!(alone.1.entries.iter().map(|kv| (&kv.value[..], kv.version)).collect::<Vec<_>>(), [(&b"7"[..], 2)]);
+        for in_group in [1, 2, 3, 4, 100] {
+            assert_eq!(played(memory(), in_group), alone, "{in_group} in memory");
+            let dir = tempfile::tempdir().unwrap();
+            assert_eq!(played(durable(dir.path()), in_group), alone, "{in_group} in a directory");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The last revisions, and the streams that read them.
 //!
-//! Streams hold no queue of their own: each one is a position in the one history. A consumer slower than the history
-//! is long finds its place gone and is told so (`Compacted`), whatever it costs it costs nobody else.
+//! Streams hold no queue of their own: each one is a position in the one history, which keeps what one of them has not read
+//! yet, and some of what all have. A consumer slower than the history is long finds its place gone and is told so
+//! (`Compacted`), whatever it costs it costs nobody else.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -16,12 +18,15 @@ use crate::store::{Change, ChangeStream, Revision, StoreError};
 /// an ordinary one.
 const HISTORY_REVISIONS: usize = 200_000;
 
-/// How many bytes of keys and values the history keeps. The keys and values are shared with the state, so this counts
-/// only what has been overwritten since.
-const HISTORY_BYTES: usize = 128 * 1024 * 1024;
+/// How many bytes the history takes at most: what two lanes' largest batches have in flight (56 MiB each), or four seconds
+/// of the fastest writing, for whoever reads a large snapshot before its stream begins.
+const UNREAD_BYTES: usize = 128 * 1024 * 1024;
 
-/// What a change costs beside its key and value, for [`HISTORY_BYTES`].
-const CHANGE_BYTES: usize = 96;
+/// How many bytes it takes where all of its streams, of which there are some, have read them: for one that is opened anew.
+const READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a change takes beside its key and value: its own 104 bytes, and what the two allocations round up and share.
+const CHANGE_BYTES: usize = 200;
 
 /// How many revisions a stream gives in one item: enough to pay for the waking, little enough to give way.
 const RUN_REVISIONS: usize = 1024;
@@ -39,13 +44,16 @@ struct History {
     first: i64,
     revisions: VecDeque<Revision>,
     bytes: usize,
+    /// The revision that each stream reads next.
+    readers: Vec<Weak<AtomicI64>>,
     closed: Option<StoreError>,
 }
 
 impl Journal {
     /// A journal that begins after `revision`.
     pub fn new(revision: i64) -> Arc<Self> {
-        let history = History { first: revision + 1, revisions: VecDeque::new(), bytes: 0, closed: None };
+        let history =
+            History { first: revision + 1, revisions: VecDeque::new(), bytes: 0, readers: Vec::new(), closed: None };
         Arc::new(Journal { history: Mutex::new(history), published: watch::Sender::new(revision) })
     }
 
@@ -70,9 +78,8 @@ impl Journal {
 
     /// The revisions from `from` on. `Compacted`, at once or later, where the history no longer has the next one.
     pub fn stream(self: &Arc<Self>, from: i64) -> Result<ChangeStream, StoreError> {
-        let mut reader = Reader { journal: self.clone(), next: from, published: self.published.subscribe() };
-        // What is there already is read at once, so that a position that is gone is told before the stream exists.
-        reader.check()?;
+        let next = self.history.lock().reader(from)?;
+        let reader = Reader { journal: self.clone(), next, published: self.published.subscribe() };
         let revisions = stream::unfold(Some(reader), |reader| async {
             let mut reader = reader?;
             match reader.read().await {
@@ -91,9 +98,35 @@ impl History {
             self.bytes += size(&revision);
             self.revisions.push_back(revision);
         }
-        while (self.revisions.len() > HISTORY_REVISIONS || self.bytes > HISTORY_BYTES) && self.revisions.len() > 1 {
-            self.drop_first();
+        let unread = self.unread();
+        while self.revisions.len() > HISTORY_REVISIONS
+            || self.bytes > UNREAD_BYTES
+            || (self.bytes > READ_BYTES && self.first < unread)
+        {
+            if self.revisions.len() == 1 || !self.drop_first() {
+                return;
+            }
         }
+    }
+
+    /// The first revision that a stream has not read; where there is no stream, the first of all.
+    fn unread(&mut self) -> i64 {
+        self.readers.retain(|next| next.strong_count() > 0);
+        let next = self.readers.iter().filter_map(Weak::upgrade).map(|next| next.load(Ordering::Relaxed));
+        next.min().unwrap_or(self.first)
+    }
+
+    /// A stream's position. What is gone is told before the stream exists.
+    fn reader(&mut self, next: i64) -> Result<Arc<AtomicI64>, StoreError> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        if next < self.first {
+            return Err(StoreError::Compacted { revision: self.first });
+        }
+        let next = Arc::new(AtomicI64::new(next));
+        self.readers.push(Arc::downgrade(&next));
+        Ok(next)
     }
 
     fn drop_first(&mut self) -> bool {
@@ -116,28 +149,17 @@ impl History {
 
 struct Reader {
     journal: Arc<Journal>,
-    next: i64,
+    next: Arc<AtomicI64>,
     published: watch::Receiver<i64>,
 }
 
 impl Reader {
-    fn check(&mut self) -> Result<(), StoreError> {
-        let history = self.journal.history.lock();
-        if let Some(error) = &history.closed {
-            return Err(error.clone());
-        }
-        if self.next < history.first {
-            return Err(StoreError::Compacted { revision: history.first });
-        }
-        Ok(())
-    }
-
     async fn read(&mut self) -> Result<Vec<Revision>, StoreError> {
         loop {
             self.published.mark_unchanged();
-            let run = self.journal.history.lock().run(self.next)?;
+            let run = self.journal.history.lock().run(self.next.load(Ordering::Relaxed))?;
             if let Some(last) = run.last() {
-                self.next = last.revision + 1;
+                self.next.store(last.revision + 1, Ordering::Relaxed);
                 return Ok(run);
             }
             // The sender lives in the journal that this reader holds.
@@ -178,16 +200,40 @@ mod tests {
         assert_eq!(run.first().map(|r| r.revision), Some(12));
     }
 
+    /// Of a history of revisions of a quarter of the most each, how many are kept.
+    fn kept(journal: &Arc<Journal>, first: i64) -> usize {
+        let key = vec![0; UNREAD_BYTES / 4];
+        for n in 0..10 {
+            journal.publish(vec![revision(first + n, &key)]);
+        }
+        journal.history.lock().revisions.len()
+    }
+
     #[test]
     fn the_history_is_bounded_in_bytes() {
         let journal = Journal::new(1);
-        let key = vec![0; HISTORY_BYTES / 4];
-        for n in 0..10 {
-            journal.publish(vec![revision(2 + n, &key)]);
-        }
-        assert_eq!(journal.history.lock().revisions.len(), 3);
-        journal.publish(vec![revision(12, &vec![0; HISTORY_BYTES])]);
+        assert_eq!(kept(&journal, 2), 3);
+        journal.publish(vec![revision(12, &vec![0; UNREAD_BYTES])]);
         assert_eq!(journal.history.lock().revisions.len(), 1, "the newest stays, however large");
+    }
+
+    #[tokio::test]
+    async fn what_all_have_read_is_kept_for_less_long() {
+        let journal = Journal::new(1);
+        let mut slow = journal.stream(2).unwrap();
+        let quick = journal.stream(12).unwrap();
+        assert_eq!(kept(&journal, 2), 3, "the slow one has read nothing");
+        assert_eq!(slow.next().await, Some(Err(StoreError::Compacted { revision: 9 })));
+        drop(slow);
+        assert_eq!(kept(&journal, 12), 3, "nor has the quick one");
+        let mut anew = journal.stream(19).unwrap();
+        drop(quick);
+        assert_eq!(anew.next().await.unwrap().unwrap().len(), 3);
+        journal.publish(vec![revision(22, b"k")]);
+        assert_eq!(journal.history.lock().first, 22);
+        assert_eq!(anew.next().await.unwrap().unwrap().len(), 1);
+        drop(anew);
+        assert_eq!(kept(&journal, 23), 3, "whoever comes next may have begun to read long ago");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! - `check`: what etcd refuses before it evaluates anything.
 //! - `state`: keys, leases, and what a transaction does to them.
 //! - `journal`: the last revisions and the streams that read them.
-//! - `disk`: the data directory.
+//! - `memory`, `disk`: where the values are; the latter is the data directory.
 //! - `recovery`: what a crash or a disk did to it.
 //! - `engine`: groups of commands: evaluate, write, publish, answer.
 //!
@@ -14,6 +14,7 @@ mod check;
 mod disk;
 mod engine;
 mod journal;
+mod memory;
 mod recovery;
 mod state;
 
@@ -32,8 +33,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::disk::Disk;
-use self::engine::{Command, Engine};
+use self::engine::{Backing, Command, Engine};
 use self::journal::Journal;
+use self::memory::Memory;
 use self::state::State;
 use super::{ChangeStream, Identity, Limits, Snapshot, Store, StoreError, Txn, TxnResult};
 
@@ -70,9 +72,9 @@ enum Front {
 impl Embedded {
     /// An empty store that ends with the process.
     pub fn memory() -> Arc<Self> {
-        let state = State::new(Self::LIMITS, false);
+        let state = State::new(Self::LIMITS);
         let journal = Journal::new(state.revision());
-        let engine = Engine::new(state, None, journal.clone());
+        let engine = Engine::new(state, Backing::Memory(Memory::default()), journal.clone());
         let next_expiry = engine.next_expiry();
         let front = Front::Memory(Arc::new(Mutex::new(engine)));
         Self::new(front, journal, next_expiry, random_id())
@@ -84,7 +86,7 @@ impl Embedded {
         let (disk, state) = Disk::open(dir, Self::LIMITS, Instant::now())?;
         let cluster = disk.cluster();
         let journal = Journal::new(state.revision());
-        let engine = Engine::new(state, Some(disk), journal.clone());
+        let engine = Engine::new(state, Backing::Disk(disk), journal.clone());
         let next_expiry = engine.next_expiry();
         let (queue, commands) = mpsc::channel(QUEUE);
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(|| write_groups(engine, commands));

@@ -187,7 +187,6 @@ fn is_one_write(rest: &[u8], last: Option<LastWrite>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::super::disk::Disk;
@@ -254,7 +253,7 @@ mod tests {
         fn has(&self, keys: usize) {
             for _ in 0..2 {
                 let (_, state) = open(self.dir.path()).unwrap();
-                let found = KEYS.map(|key| state.entry(&Bytes::from(key)).is_some());
+                let found = KEYS.map(|key| state.entry(key.as_bytes()).is_some());
                 assert_eq!(found, [0, 1, 2].map(|index| index < keys));
             }
         }
@@ -266,7 +265,7 @@ mod tests {
 
     fn write(disk: &mut Disk, state: &mut State, key: &'static str) {
         let put = Op::Put { key: key.into(), value: vec![b'v'; LARGE].into(), lease: 0 };
-        state.transact(Txn { then: vec![put], ..Txn::default() }).unwrap();
+        state.transact(Txn { then: vec![put], ..Txn::default() }, disk).unwrap();
         let touched = state.take_touched();
         disk.write(state, touched).unwrap();
     }

@@ -1,8 +1,11 @@
 //! The keys, the leases and what a transaction does to them: etcd's rules, without I/O and without a clock.
+//!
+//! Of a key this knows the counters that transactions compare. Values are kept elsewhere ([`Values`]), save those written
+//! since they were last taken there.
 
 use std::collections::BTreeSet;
-use std::mem;
 use std::time::Duration;
+use std::{mem, vec};
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -10,7 +13,7 @@ use tokio::time::Instant;
 
 use super::check::{check, refused};
 use crate::store::{
-    Change, Compare, CompareOp, KeyValue, Limits, Op, OpResult, Revision, Snapshot, StoreError, Target, Txn, TxnResult,
+    Change, Compare, CompareOp, KeyValue, Limits, Op, OpResult, Revision, StoreError, Target, Txn, TxnResult,
 };
 
 /// A new store's revision, as etcd's: the first write gets 2.
@@ -22,10 +25,9 @@ const MIN_TTL: i64 = 1;
 /// The longest lease, in seconds: etcd's `MaxLeaseTTL`.
 const MAX_TTL: i64 = 9_000_000_000;
 
-/// A key's value and counters; the fields are [`KeyValue`]'s.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key's counters; the fields are [`KeyValue`]'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub value: Bytes,
     pub create_revision: i64,
     pub mod_revision: i64,
     pub version: i64,
@@ -39,10 +41,17 @@ struct Lease {
     keys: HashSet<Bytes>,
 }
 
-/// What changed since it was last taken: what a durable store has to write.
+/// Where the values are that [`State::take_touched`] gave away.
+pub(super) trait Values {
+    /// The value of a key that is there.
+    fn value(&self, key: &[u8]) -> Result<Bytes, StoreError>;
+}
+
+/// What changed since it was last taken: what has to be written.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    pub keys: HashSet<Bytes>,
+    /// Each key with its value, none where it has gone.
+    pub keys: HashMap<Bytes, Option<Bytes>>,
     pub leases: HashSet<i64>,
 }
 
@@ -56,22 +65,36 @@ impl Touched {
 pub(super) struct State {
     limits: Limits,
     revision: i64,
-    keys: HashMap<Bytes, Entry>,
+    keys: HashMap<Box<[u8]>, Entry>,
     leases: HashMap<i64, Lease>,
     expiries: BTreeSet<(Instant, i64)>,
-    touched: Option<Touched>,
+    touched: Touched,
+}
+
+/// What a transaction is going to do, in pre-order.
+#[derive(Default)]
+struct Plan {
+    /// Which branch each transaction of the tree takes.
+    path: Vec<bool>,
+    /// The value before the transaction for each [`Op::Get`]; an empty one for a key that is not there.
+    reads: Vec<Bytes>,
+}
+
+/// A [`Plan`] on its way.
+struct Planned {
+    path: vec::IntoIter<bool>,
+    reads: vec::IntoIter<Bytes>,
 }
 
 impl State {
-    /// An empty state; `tracked`: it collects what changes for [`State::take_touched`].
-    pub fn new(limits: Limits, tracked: bool) -> Self {
+    pub fn new(limits: Limits) -> Self {
         State {
             limits,
             revision: FIRST_REVISION,
             keys: HashMap::new(),
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
-            touched: tracked.then(Touched::default),
+            touched: Touched::default(),
         }
     }
 
@@ -81,9 +104,11 @@ impl State {
     }
 
     /// Puts back a key that was stored, after its lease.
-    pub fn restore_key(&mut self, key: Bytes, entry: Entry) {
-        self.attach(&key, entry.lease);
-        self.keys.insert(key, entry);
+    pub fn restore_key(&mut self, key: &[u8], entry: Entry) {
+        if entry.lease != 0 {
+            self.attach(&Bytes::copy_from_slice(key), entry.lease);
+        }
+        self.keys.insert(key.into(), entry);
     }
 
     pub fn restore_revision(&mut self, revision: i64) {
@@ -94,7 +119,12 @@ impl State {
         self.revision
     }
 
-    pub fn entry(&self, key: &Bytes) -> Option<&Entry> {
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
         self.keys.get(key)
     }
 
@@ -103,7 +133,7 @@ impl State {
     }
 
     pub fn take_touched(&mut self) -> Touched {
-        self.touched.as_mut().map(mem::take).unwrap_or_default()
+        mem::take(&mut self.touched)
     }
 
     /// When the next lease expires.
@@ -111,19 +141,15 @@ impl State {
         self.expiries.first().map(|(at, _)| *at)
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        let entries = self.keys.iter().map(|(key, entry)| key_value(key, entry)).collect();
-        Snapshot { revision: self.revision, entries }
-    }
-
-    /// Evaluates and applies one transaction. The revision is what it wrote; none where it wrote nothing.
-    pub fn transact(&mut self, txn: Txn) -> Result<(TxnResult, Option<Revision>), StoreError> {
+    /// Evaluates and applies one transaction. The revision is what it wrote; none where it wrote nothing. An error, also one
+    /// of `values`, leaves all as it was.
+    pub fn transact(&mut self, txn: Txn, values: &impl Values) -> Result<(TxnResult, Option<Revision>), StoreError> {
         check(&txn, self.limits)?;
-        let mut path = Vec::with_capacity(1 + txn.then.len());
-        self.plan(&txn, &mut path)?;
-        let mut path = path.into_iter();
+        let mut plan = Plan::default();
+        self.plan(&txn, values, &mut plan)?;
+        let mut planned = Planned { path: plan.path.into_iter(), reads: plan.reads.into_iter() };
         let mut changes = Vec::new();
-        let (succeeded, results) = self.execute(txn, &mut path, &mut changes);
+        let (succeeded, results) = self.execute(txn, &mut planned, &mut changes);
         let written = self.close(changes);
         Ok((TxnResult { revision: self.revision, succeeded, results }, written))
     }
@@ -139,7 +165,7 @@ impl State {
             return Err(StoreError::LeaseExists { id });
         }
         self.insert_lease(id, ttl.max(MIN_TTL), now);
-        self.touch_lease(id);
+        self.touched.leases.insert(id);
         Ok(())
     }
 
@@ -157,7 +183,7 @@ impl State {
     pub fn revoke(&mut self, id: i64) -> Option<Revision> {
         let lease = self.leases.remove(&id)?;
         self.expiries.remove(&(lease.expires, id));
-        self.touch_lease(id);
+        self.touched.leases.insert(id);
         let mut keys: Vec<Bytes> = lease.keys.into_iter().collect();
         keys.sort_unstable();
         let mut changes = Vec::with_capacity(keys.len());
@@ -176,50 +202,55 @@ impl State {
         revisions
     }
 
-    /// Which branch each transaction of the tree takes, in pre-order, before anything is written; fails where a put of
-    /// a branch taken names a lease that is not there.
-    fn plan(&self, txn: &Txn, path: &mut Vec<bool>) -> Result<(), StoreError> {
-        let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
-        path.push(succeeded);
+    /// Made before anything is written; fails where a put of a branch taken names a lease that is not there.
+    fn plan(&self, txn: &Txn, values: &impl Values, plan: &mut Plan) -> Result<(), StoreError> {
+        let mut succeeded = true;
+        for compare in &txn.compare {
+            succeeded = succeeded && self.holds(compare, values)?;
+        }
+        plan.path.push(succeeded);
         for op in if succeeded { &txn.then } else { &txn.otherwise } {
             match op {
                 Op::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => {
                     return Err(StoreError::LeaseNotFound { id: *lease });
                 }
-                Op::Txn(inner) => self.plan(inner, path)?,
-                Op::Put { .. } | Op::Delete { .. } | Op::Get { .. } => {}
+                Op::Get { key } => plan.reads.push(self.value(key, values)?.unwrap_or_default()),
+                Op::Txn(inner) => self.plan(inner, values, plan)?,
+                Op::Put { .. } | Op::Delete { .. } => {}
             }
         }
         Ok(())
     }
 
-    fn holds(&self, compare: &Compare) -> bool {
-        let entry = self.keys.get(&compare.key);
+    fn value(&self, key: &[u8], values: &impl Values) -> Result<Option<Bytes>, StoreError> {
+        match self.touched.keys.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.keys.contains_key(key).then(|| values.value(key)).transpose(),
+        }
+    }
+
+    fn holds(&self, compare: &Compare, values: &impl Values) -> Result<bool, StoreError> {
+        let entry = self.keys.get(&compare.key[..]);
         let counter = |field: fn(&Entry) -> i64| entry.map_or(0, field);
         let ordering = match &compare.target {
             Target::Version(version) => counter(|e| e.version).cmp(version),
             Target::CreateRevision(revision) => counter(|e| e.create_revision).cmp(revision),
             Target::ModRevision(revision) => counter(|e| e.mod_revision).cmp(revision),
-            Target::Value(value) => match entry {
-                Some(entry) => entry.value.cmp(value),
-                None => return false,
+            Target::Value(value) => match self.value(&compare.key, values)? {
+                Some(is) => is.cmp(value),
+                None => return Ok(false),
             },
         };
-        match compare.op {
+        Ok(match compare.op {
             CompareOp::Equal => ordering.is_eq(),
             CompareOp::Greater => ordering.is_gt(),
             CompareOp::Less => ordering.is_lt(),
-        }
+        })
     }
 
-    /// Runs the branches that `path` names, in order: a read sees the writes before it.
-    fn execute(
-        &mut self,
-        txn: Txn,
-        path: &mut std::vec::IntoIter<bool>,
-        changes: &mut Vec<Change>,
-    ) -> (bool, Vec<OpResult>) {
-        let succeeded = path.next().unwrap_or(false);
+    /// Runs the branches that are planned, in order: a read sees the writes before it.
+    fn execute(&mut self, txn: Txn, planned: &mut Planned, changes: &mut Vec<Change>) -> (bool, Vec<OpResult>) {
+        let succeeded = planned.path.next().unwrap_or(false);
         let ops = if succeeded { txn.then } else { txn.otherwise };
         let mut results = Vec::with_capacity(ops.len());
         for op in ops {
@@ -229,9 +260,15 @@ impl State {
                     OpResult::Put
                 }
                 Op::Delete { key } => OpResult::Delete { deleted: self.delete(key, changes) },
-                Op::Get { key } => OpResult::Get(self.keys.get_key_value(&key).map(|(k, e)| key_value(k, e))),
+                Op::Get { key } => {
+                    let before = planned.reads.next();
+                    OpResult::Get(self.keys.get(&key[..]).map(|entry| {
+                        let written = self.touched.keys.get(&key).cloned().flatten();
+                        key_value(key, written.or(before).unwrap_or_default(), entry)
+                    }))
+                }
                 Op::Txn(inner) => {
-                    let (succeeded, results) = self.execute(inner, path, changes);
+                    let (succeeded, results) = self.execute(inner, planned, changes);
                     OpResult::Txn { succeeded, results }
                 }
             });
@@ -241,44 +278,43 @@ impl State {
 
     fn put(&mut self, key: Bytes, value: Bytes, lease: i64, changes: &mut Vec<Change>) {
         let revision = self.revision + 1;
-        let value = own(&value);
-        let (key, old_lease) = match self.keys.get_key_value_mut(&key) {
-            Some((key, entry)) => {
-                entry.value = value;
-                entry.mod_revision = revision;
-                entry.version += 1;
-                let old = mem::replace(&mut entry.lease, lease);
-                changes.push(Change::Put(key_value(key, entry)));
-                (key.clone(), old)
+        let (key, value) = (own(&key), own(&value));
+        let (entry, old_lease) = match self.keys.get_mut(&key[..]) {
+            Some(entry) => {
+                let old = entry.lease;
+                *entry = Entry { mod_revision: revision, version: entry.version + 1, lease, ..*entry };
+                (*entry, old)
             }
             None => {
-                let key = own(&key);
-                let entry = Entry { value, create_revision: revision, mod_revision: revision, version: 1, lease };
-                changes.push(Change::Put(key_value(&key, &entry)));
-                self.keys.insert(key.clone(), entry);
-                (key, 0)
+                let entry = Entry { create_revision: revision, mod_revision: revision, version: 1, lease };
+                self.keys.insert(key[..].into(), entry);
+                (entry, 0)
             }
         };
         if old_lease != lease {
             self.detach(&key, old_lease);
             self.attach(&key, lease);
         }
-        self.touch_key(&key);
+        self.touched.keys.insert(key.clone(), Some(value.clone()));
+        changes.push(Change::Put(key_value(key, value, &entry)));
     }
 
     fn delete(&mut self, key: Bytes, changes: &mut Vec<Change>) -> i64 {
-        let Some((key, entry)) = self.keys.remove_entry(&key) else { return 0 };
+        let Some(entry) = self.keys.remove(&key[..]) else { return 0 };
+        let key = own(&key);
         self.detach(&key, entry.lease);
-        self.touch_key(&key);
+        self.touched.keys.insert(key.clone(), None);
         changes.push(Change::Delete { key });
         1
     }
 
     /// The revision that `changes` make, if they are any.
-    fn close(&mut self, changes: Vec<Change>) -> Option<Revision> {
+    fn close(&mut self, mut changes: Vec<Change>) -> Option<Revision> {
         if changes.is_empty() {
             return None;
         }
+        // The history keeps them.
+        changes.shrink_to_fit();
         self.revision += 1;
         Some(Revision { revision: self.revision, changes })
     }
@@ -300,24 +336,12 @@ impl State {
             lease.keys.remove(key);
         }
     }
-
-    fn touch_key(&mut self, key: &Bytes) {
-        if let Some(touched) = &mut self.touched {
-            touched.keys.insert(key.clone());
-        }
-    }
-
-    fn touch_lease(&mut self, id: i64) {
-        if let Some(touched) = &mut self.touched {
-            touched.leases.insert(id);
-        }
-    }
 }
 
-fn key_value(key: &Bytes, entry: &Entry) -> KeyValue {
+pub(super) fn key_value(key: Bytes, value: Bytes, entry: &Entry) -> KeyValue {
     KeyValue {
-        key: key.clone(),
-        value: entry.value.clone(),
+        key,
+        value,
         create_revision: entry.create_revision,
         mod_revision: entry.mod_revision,
         version: entry.version,
