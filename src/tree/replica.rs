@@ -143,25 +143,25 @@ impl Replica {
         replica
     }
 
-    /// The tree of a snapshot.
+    /// The tree of a snapshot, each of whose entries goes as it is read: a large tree is hardly there twice.
     pub fn load(snapshot: Snapshot) -> Result<Self, ApplyError> {
         let mut replica = Replica::new();
-        let mut rest = Vec::new();
-        let mut nodes = Vec::new();
-        for entry in snapshot.entries {
-            match key::parse(&entry.key) {
-                Parsed::Meta => replica.put_meta(&entry)?,
-                Parsed::Node(_) => nodes.push(entry),
-                _ => rest.push(entry),
-            }
+        let mut entries = snapshot.entries;
+        // etcd gives them in this order. A parent's path is a prefix of its children's, so it comes first.
+        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        if let Some(meta) = entries.iter().find(|entry| matches!(key::parse(&entry.key), Parsed::Meta)) {
+            replica.put_meta(meta)?;
         }
-        // A parent's path is a prefix of its children's, so it comes first.
-        nodes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let mut rest = Vec::new();
         let mut last = 0;
-        for entry in nodes {
-            last = last.max(entry.mod_revision);
-            if let Parsed::Node(path) = key::parse(&entry.key) {
-                replica.put_node(path, &entry)?;
+        for entry in entries {
+            match key::parse(&entry.key) {
+                Parsed::Meta => {}
+                Parsed::Node(path) => {
+                    last = last.max(entry.mod_revision);
+                    replica.put_node(path, &entry)?;
+                }
+                _ => rest.push(entry),
             }
         }
         let mut last_slots = (0, 0);
