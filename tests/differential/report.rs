@@ -126,25 +126,25 @@ impl Report {
         self.counts.sequences - self.failures.len() as u64
     }
 
-    /// Leaves it where `make differential` and `make results` look.
-    pub fn save(&self, options: &Options) {
-        let (passed, failed) = (self.passed(), self.failures.len());
+    /// Leaves it where `make differential` looks, and where `table`, `make results`.
+    pub fn save(&self, table: bool) {
+        let (store, seed, passed, failed) = (self.store, self.seed, self.passed(), self.failures.len());
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let write = |name: String, text: String| {
+        let write = |name: &str, text: String| {
             let path = target.join(name);
             path.parent().map_or(Ok(()), std::fs::create_dir_all).expect("a directory for results");
             std::fs::write(path, text).expect("results are written");
         };
-        write("differential.txt".to_owned(), format!("{passed} passed, {failed} failed\n"));
-        let store = self.store;
-        write(
-            format!("results/differential-{store}.json"),
-            format!(
-                "{{\"suite\": \"Differential\", \"store\": \"{store}\", \"passed\": {passed}, \"failed\": {failed}, \
-                 \"note\": \"seed {}\"}}\n",
-                options.seed
-            ),
-        );
+        write("differential.txt", format!("{passed} passed, {failed} failed\n"));
+        if table {
+            write(
+                &format!("results/differential-{store}.json"),
+                format!(
+                    "{{\"suite\": \"Differential\", \"store\": \"{store}\", \"passed\": {passed}, \"failed\": {failed}, \
+                     \"note\": \"seed {seed}\"}}\n"
+                ),
+            );
+        }
     }
 
     /// A generator that does not reach something proves nothing of it.
