@@ -2,6 +2,8 @@
 
 SHELL := /bin/bash
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+# what is built is looked for in ./target
+unexport CARGO_TARGET_DIR
 
 install := tests/tools/install.sh
 
@@ -35,7 +37,8 @@ help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 run: release ## serve ZooKeeper clients on 127.0.0.1:2181, data kept in ./zketcd-data
-	@echo 'Connect ZooKeeper clients to $(LISTEN), for example: zkCli.sh -server $(LISTEN)   (Ctrl-C ends the server)'
+	@echo 'Connect ZooKeeper clients to $(LISTEN), for example: zkCli.sh -server $(LISTEN)'
+	@echo 'The data is kept in ./zketcd-data. Ctrl-C ends the server.'
 	@exec target/release/zketcd serve --listen $(LISTEN) --store embedded
 
 release: ## build target/release/zketcd
