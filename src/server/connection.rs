@@ -42,6 +42,9 @@ const LEASE_RETRY: Duration = Duration::from_millis(200);
 /// Serves one client until either side ends it. Its place is free before it sees the end, as ZooKeeper's are: where a
 /// client's last connection was let in, its next one is.
 pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, peer: SocketAddr, place: Place) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "no TCP_NODELAY");
+    }
     let (reading, writing) = socket.into_split();
     let mut client = Client { shared, config, peer, reading, buffer: BytesMut::new(), chunk: FEW_BYTES };
     let first = match timeout(client.config.connections.handshake_timeout, client.first()).await {
@@ -51,7 +54,10 @@ pub async fn serve(shared: Arc<Shared>, config: Arc<Config>, socket: TcpStream, 
     match first {
         Ok(First::Word(word)) => client.answer_word(word, writing, place).await,
         Ok(First::Connect(request)) => client.session(request, writing, place).await,
-        Err(reason) => client.refused(reason, place),
+        Err(reason) => {
+            drop(place);
+            client.refused(reason);
+        }
     }
 }
 
@@ -121,8 +127,7 @@ impl Client {
         })
     }
 
-    fn refused(self, reason: CloseReason, place: Place) {
-        drop(place);
+    fn refused(&self, reason: CloseReason) {
         if reason == CloseReason::HandshakeTimeout {
             self.shared.metrics.sessionless_connections_expired.inc();
         }

@@ -54,9 +54,6 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>, listener: TcpListener
         };
         match Places::take(&places, peer.ip()) {
             Some(place) => {
-                if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "no TCP_NODELAY");
-                }
                 clients.spawn(connection::serve(shared.clone(), config.clone(), socket, peer, place));
             }
             None => {

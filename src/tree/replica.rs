@@ -149,7 +149,7 @@ impl Replica {
         let mut entries = snapshot.entries;
         // etcd gives them in this order. A parent's path is a prefix of its children's, so it comes first.
         entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        if let Some(meta) = entries.iter().find(|entry| matches!(key::parse(&entry.key), Parsed::Meta)) {
+        if let Some(meta) = entries.iter().find(|entry| entry.key == key::META) {
             replica.put_meta(meta)?;
         }
         let mut rest = Vec::new();

@@ -162,8 +162,9 @@ impl Disk {
         let mut entries = Vec::with_capacity(state.keys());
         for pair in self.keyspace.prefix([KEY]) {
             let (name, record) = pair.into_inner().map_err(lost)?;
-            let (entry, value) = decode(&record).ok_or_else(|| lost(format!("the record of {name:?} is cut short")))?;
-            entries.push(key_value(Bytes::copy_from_slice(&name[1..]), Bytes::copy_from_slice(value), &entry));
+            let key_record = name.split_first().zip(decode(&record));
+            let ((_, key), (entry, value)) = key_record.ok_or_else(|| lost(cut_short(&name)))?;
+            entries.push(key_value(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value), &entry));
         }
         Ok(entries)
     }
@@ -299,8 +300,7 @@ fn load(keyspace: &Keyspace, limits: Limits, now: Instant) -> Result<(u64, u64, 
     // Leases come before the keys that they hold.
     for pair in keyspace.range([LEASE]..) {
         let (name, value) = pair.into_inner()?;
-        restore(&mut state, &name, &value, now)
-            .ok_or_else(|| LoadError::Record(format!("the record of {name:?} is cut short")))?;
+        restore(&mut state, &name, &value, now).ok_or_else(|| LoadError::Record(cut_short(&name)))?;
     }
     let last = keyspace.get(LastWrite::NAME)?.and_then(|value| LastWrite::decode(&value));
     let last = last.ok_or_else(|| LoadError::Record("no revision".to_owned()))?;
@@ -351,6 +351,10 @@ fn decode(record: &[u8]) -> Option<(Entry, &[u8])> {
         lease: header.get_i64(),
     };
     Some((entry, value))
+}
+
+fn cut_short(name: &[u8]) -> String {
+    format!("the record of {name:?} is cut short")
 }
 
 /// What was written can't be read.

@@ -110,8 +110,7 @@ impl History {
     }
 
     /// The first revision that a stream has not read; where there is no stream, the first of all.
-    fn unread(&mut self) -> i64 {
-        self.readers.retain(|next| next.strong_count() > 0);
+    fn unread(&self) -> i64 {
         let next = self.readers.iter().filter_map(Weak::upgrade).map(|next| next.load(Ordering::Relaxed));
         next.min().unwrap_or(self.first)
     }
@@ -125,6 +124,7 @@ impl History {
             return Err(StoreError::Compacted { revision: self.first });
         }
         let next = Arc::new(AtomicI64::new(next));
+        self.readers.retain(|next| next.strong_count() > 0);
         self.readers.push(Arc::downgrade(&next));
         Ok(next)
     }

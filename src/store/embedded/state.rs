@@ -3,9 +3,9 @@
 //! Of a key this knows the counters that transactions compare. Values are kept elsewhere ([`Values`]), save those written
 //! since they were last taken there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::time::Duration;
-use std::{mem, vec};
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -72,18 +72,11 @@ pub(super) struct State {
 }
 
 /// What a transaction is going to do, in pre-order.
-#[derive(Default)]
 struct Plan {
     /// Which branch each transaction of the tree takes.
-    path: Vec<bool>,
+    path: VecDeque<bool>,
     /// The value before the transaction for each [`Op::Get`]; an empty one for a key that is not there.
-    reads: Vec<Bytes>,
-}
-
-/// A [`Plan`] on its way.
-struct Planned {
-    path: vec::IntoIter<bool>,
-    reads: vec::IntoIter<Bytes>,
+    reads: VecDeque<Bytes>,
 }
 
 impl State {
@@ -145,11 +138,10 @@ impl State {
     /// of `values`, leaves all as it was.
     pub fn transact(&mut self, txn: Txn, values: &impl Values) -> Result<(TxnResult, Option<Revision>), StoreError> {
         check(&txn, self.limits)?;
-        let mut plan = Plan::default();
+        let mut plan = Plan { path: VecDeque::with_capacity(1 + txn.then.len()), reads: VecDeque::new() };
         self.plan(&txn, values, &mut plan)?;
-        let mut planned = Planned { path: plan.path.into_iter(), reads: plan.reads.into_iter() };
         let mut changes = Vec::new();
-        let (succeeded, results) = self.execute(txn, &mut planned, &mut changes);
+        let (succeeded, results) = self.execute(txn, &mut plan, &mut changes);
         let written = self.close(changes);
         Ok((TxnResult { revision: self.revision, succeeded, results }, written))
     }
@@ -208,13 +200,13 @@ impl State {
         for compare in &txn.compare {
             succeeded = succeeded && self.holds(compare, values)?;
         }
-        plan.path.push(succeeded);
+        plan.path.push_back(succeeded);
         for op in if succeeded { &txn.then } else { &txn.otherwise } {
             match op {
                 Op::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => {
                     return Err(StoreError::LeaseNotFound { id: *lease });
                 }
-                Op::Get { key } => plan.reads.push(self.value(key, values)?.unwrap_or_default()),
+                Op::Get { key } => plan.reads.push_back(self.value(key, values)?.unwrap_or_default()),
                 Op::Txn(inner) => self.plan(inner, values, plan)?,
                 Op::Put { .. } | Op::Delete { .. } => {}
             }
@@ -249,8 +241,8 @@ impl State {
     }
 
     /// Runs the branches that are planned, in order: a read sees the writes before it.
-    fn execute(&mut self, txn: Txn, planned: &mut Planned, changes: &mut Vec<Change>) -> (bool, Vec<OpResult>) {
-        let succeeded = planned.path.next().unwrap_or(false);
+    fn execute(&mut self, txn: Txn, plan: &mut Plan, changes: &mut Vec<Change>) -> (bool, Vec<OpResult>) {
+        let succeeded = plan.path.pop_front().unwrap_or(false);
         let ops = if succeeded { txn.then } else { txn.otherwise };
         let mut results = Vec::with_capacity(ops.len());
         for op in ops {
@@ -261,14 +253,14 @@ impl State {
                 }
                 Op::Delete { key } => OpResult::Delete { deleted: self.delete(key, changes) },
                 Op::Get { key } => {
-                    let before = planned.reads.next();
+                    let before = plan.reads.pop_front();
                     OpResult::Get(self.keys.get(&key[..]).map(|entry| {
                         let written = self.touched.keys.get(&key).cloned().flatten();
                         key_value(key, written.or(before).unwrap_or_default(), entry)
                     }))
                 }
                 Op::Txn(inner) => {
-                    let (succeeded, results) = self.execute(inner, planned, changes);
+                    let (succeeded, results) = self.execute(inner, plan, changes);
                     OpResult::Txn { succeeded, results }
                 }
             });
