@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use tempfile::TempDir;
 
 /// How often a start is tried again where somebody else took the ports first.
@@ -127,23 +128,12 @@ impl Etcd {
     }
 
     /// SIGSTOP: the connections stay open, and nothing answers. A thread that runs may do so for a while after the signal was
-    /// sent, so this waits until none does.
+    /// sent, so this waits until all have stopped.
     pub fn pause(&self) {
         self.signal("STOP");
-        while !self.is_stopped() {
-            std::thread::yield_now();
-        }
-    }
-
-    /// Whether all its threads are stopped: `T`, behind the name in parentheses.
-    fn is_stopped(&self) -> bool {
         let running = self.running.as_ref().expect("etcd runs");
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", running.child.id())).expect("etcd's threads");
-        tasks.map_while(Result::ok).all(|task| {
-            // One that has ended meanwhile is as good.
-            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
-            stat.rsplit_once(')').is_some_and(|(_, state)| state.trim_start().starts_with('T'))
-        })
+        let waited = waitpid(Some(Pid::from_child(&running.child)), WaitOptions::UNTRACED).expect("etcd's state");
+        assert!(waited.is_some_and(|(_, status)| status.stopped()), "etcd has ended");
     }
 
     /// SIGCONT.
