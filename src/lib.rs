@@ -7,6 +7,7 @@
 //! - [`session`]: attach, heartbeat, expiry, reaping.
 //! - [`server`]: listener, connections, four-letter words, admin HTTP.
 //! - [`config`], [`logging`], [`healthcheck`]: the command line and what hangs on it.
+//! - `table`: rows by the millions.
 //! - [`metrics`]: what Prometheus is told.
 
 pub mod commit;
@@ -18,4 +19,5 @@ pub mod metrics;
 pub mod server;
 pub mod session;
 pub mod store;
+mod table;
 pub mod tree;

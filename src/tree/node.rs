@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::path;
 use crate::jute::{Acl, Stat};
+use crate::table::Row;
 
 /// A znode. There may be millions of them, so what few have is apart.
 #[derive(Debug)]
@@ -21,6 +22,12 @@ pub struct Node {
     /// ZooKeeper tells a null buffer from an empty one.
     has_data: bool,
     more: Option<Box<More>>,
+}
+
+impl Row for Node {
+    fn key(&self) -> &[u8] {
+        self.path_bytes()
+    }
 }
 
 /// What a persistent, open znode without children does not have.

@@ -3,12 +3,10 @@
 //! It changes in one way only: [`Replica::apply`] with the store's revisions, in order. Deterministic: no clock,
 //! no socket, no task.
 
-use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use std::hash::BuildHasher;
+use hashbrown::{HashMap, HashSet};
 
 use super::key::{self, Parsed};
 use super::node::{Node, NodeAcl};
@@ -20,6 +18,7 @@ use super::record::{
 };
 use crate::jute::Acl;
 use crate::store::{Change as StoreChange, KeyValue, Revision, Snapshot};
+use crate::table::Table;
 
 /// Why a replica cannot go on from where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,10 +92,7 @@ pub struct LanePut {
 
 #[derive(Debug)]
 pub struct Replica {
-    nodes: Vec<Option<Node>>,
-    free: Vec<u32>,
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    nodes: Table<Node>,
     sessions: HashMap<i64, Session>,
     ephemerals: HashMap<i64, HashSet<u32>>,
     /// Container and TTL nodes: what the sweeper looks at.
@@ -122,10 +118,7 @@ impl Replica {
     /// An empty tree: the nodes that exist without keys, as `DataTree` begins.
     pub fn new() -> Self {
         let mut replica = Replica {
-            nodes: Vec::new(),
-            free: Vec::new(),
-            index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            nodes: Table::new(),
             sessions: HashMap::new(),
             ephemerals: HashMap::new(),
             transient: HashSet::new(),
@@ -366,11 +359,11 @@ impl Replica {
 
     /// Every node, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().flatten()
+        self.nodes.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.nodes.len() - self.free.len()
+        self.nodes.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -446,17 +439,15 @@ impl Replica {
     }
 
     fn get(&self, id: u32) -> Option<&Node> {
-        self.nodes.get(id as usize).and_then(Option::as_ref)
+        self.nodes.get(id)
     }
 
     fn get_mut(&mut self, id: u32) -> Option<&mut Node> {
-        self.nodes.get_mut(id as usize).and_then(Option::as_mut)
+        self.nodes.get_mut(id)
     }
 
     fn id(&self, path: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(path.as_bytes());
-        let same = |id: &u32| self.get(*id).is_some_and(|node| node.path_bytes() == path.as_bytes());
-        self.index.find(hash, same).copied()
+        self.nodes.find(path.as_bytes())
     }
 
     fn seed(&mut self, path: &str) {
@@ -475,18 +466,19 @@ impl Replica {
         }
     }
 
-    fn insert(&mut self, mut node: Node, parent: Option<u32>) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push(None);
-            (self.nodes.len() - 1) as u32
-        });
+    fn insert(&mut self, node: Node, parent: Option<u32>) -> u32 {
+        self.data_bytes += node.size();
+        let owner = node.owner();
+        let id = self.nodes.insert(node);
         if let Some(parent) = parent.and_then(|parent| self.get_mut(parent)) {
             let ids = &mut parent.children_mut().ids;
-            node.sibling = ids.len() as u32;
+            let sibling = ids.len() as u32;
             ids.push(id);
+            if let Some(node) = self.get_mut(id) {
+                node.sibling = sibling;
+            }
         }
-        self.data_bytes += node.size();
-        match path::OwnerKind::of(node.owner()) {
+        match path::OwnerKind::of(owner) {
             path::OwnerKind::Session(session) => {
                 self.ephemerals.entry(session).or_default().insert(id);
             }
@@ -495,23 +487,13 @@ impl Replica {
             }
             path::OwnerKind::None => {}
         }
-        let hash = self.hasher.hash_one(node.path_bytes());
-        self.nodes[id as usize] = Some(node);
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let rehash = |id: &u32| nodes[*id as usize].as_ref().map_or(0, |n| hasher.hash_one(n.path_bytes()));
-        self.index.insert_unique(hash, id, rehash);
         self.count_new(id);
         id
     }
 
     fn remove(&mut self, path: &str) {
         let Some(id) = self.id(path) else { return };
-        let hash = self.hasher.hash_one(path.as_bytes());
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
-            entry.remove();
-        }
-        let Some(node) = self.nodes[id as usize].take() else { return };
-        self.free.push(id);
+        let Some(node) = self.nodes.remove(id) else { return };
         self.data_bytes = self.data_bytes.saturating_sub(node.size());
         if let path::OwnerKind::Session(session) = path::OwnerKind::of(node.owner())
             && let Some(ids) = self.ephemerals.get_mut(&session)

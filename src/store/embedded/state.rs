@@ -15,6 +15,7 @@ use super::check::{check, refused};
 use crate::store::{
     Change, Compare, CompareOp, KeyValue, Limits, Op, OpResult, Revision, StoreError, Target, Txn, TxnResult,
 };
+use crate::table::{Row, Table};
 
 /// A new store's revision, as etcd's: the first write gets 2.
 pub(super) const FIRST_REVISION: i64 = 1;
@@ -32,6 +33,18 @@ pub(super) struct Entry {
     pub mod_revision: i64,
     pub version: i64,
     pub lease: i64,
+}
+
+#[derive(Debug)]
+struct Key {
+    key: Box<[u8]>,
+    entry: Entry,
+}
+
+impl Row for Key {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +78,7 @@ impl Touched {
 pub(super) struct State {
     limits: Limits,
     revision: i64,
-    keys: HashMap<Box<[u8]>, Entry>,
+    keys: Table<Key>,
     leases: HashMap<i64, Lease>,
     expiries: BTreeSet<(Instant, i64)>,
     touched: Touched,
@@ -84,7 +97,7 @@ impl State {
         State {
             limits,
             revision: FIRST_REVISION,
-            keys: HashMap::new(),
+            keys: Table::new(),
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
             touched: Touched::default(),
@@ -101,7 +114,7 @@ impl State {
         if entry.lease != 0 {
             self.attach(&Bytes::copy_from_slice(key), entry.lease);
         }
-        self.keys.insert(key.into(), entry);
+        self.keys.insert(Key { key: key.into(), entry });
     }
 
     pub fn restore_revision(&mut self, revision: i64) {
@@ -118,7 +131,7 @@ impl State {
     }
 
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        self.keys.get(key)
+        self.keys.find(key).and_then(|number| self.keys.get(number)).map(|key| &key.entry)
     }
 
     pub fn lease_ttl(&self, id: i64) -> Option<i64> {
@@ -217,12 +230,12 @@ impl State {
     fn value(&self, key: &[u8], values: &impl Values) -> Result<Option<Bytes>, StoreError> {
         match self.touched.keys.get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.keys.contains_key(key).then(|| values.value(key)).transpose(),
+            None => self.keys.find(key).map(|_| values.value(key)).transpose(),
         }
     }
 
     fn holds(&self, compare: &Compare, values: &impl Values) -> Result<bool, StoreError> {
-        let entry = self.keys.get(&compare.key[..]);
+        let entry = self.entry(&compare.key);
         let counter = |field: fn(&Entry) -> i64| entry.map_or(0, field);
         let ordering = match &compare.target {
             Target::Version(version) => counter(|e| e.version).cmp(version),
@@ -254,7 +267,7 @@ impl State {
                 Op::Delete { key } => OpResult::Delete { deleted: self.delete(key, changes) },
                 Op::Get { key } => {
                     let before = plan.reads.pop_front();
-                    OpResult::Get(self.keys.get(&key[..]).map(|entry| {
+                    OpResult::Get(self.entry(&key).map(|entry| {
                         let written = self.touched.keys.get(&key).cloned().flatten();
                         key_value(key, written.or(before).unwrap_or_default(), entry)
                     }))
@@ -271,15 +284,16 @@ impl State {
     fn put(&mut self, key: Bytes, value: Bytes, lease: i64, changes: &mut Vec<Change>) {
         let revision = self.revision + 1;
         let (key, value) = (own(&key), own(&value));
-        let (entry, old_lease) = match self.keys.get_mut(&key[..]) {
-            Some(entry) => {
+        let number = self.keys.find(&key);
+        let (entry, old_lease) = match number.and_then(|number| self.keys.get_mut(number)) {
+            Some(Key { entry, .. }) => {
                 let old = entry.lease;
                 *entry = Entry { mod_revision: revision, version: entry.version + 1, lease, ..*entry };
                 (*entry, old)
             }
             None => {
                 let entry = Entry { create_revision: revision, mod_revision: revision, version: 1, lease };
-                self.keys.insert(key[..].into(), entry);
+                self.keys.insert(Key { key: key[..].into(), entry });
                 (entry, 0)
             }
         };
@@ -292,7 +306,9 @@ impl State {
     }
 
     fn delete(&mut self, key: Bytes, changes: &mut Vec<Change>) -> i64 {
-        let Some(entry) = self.keys.remove(&key[..]) else { return 0 };
+        let Some(Key { entry, .. }) = self.keys.find(&key).and_then(|number| self.keys.remove(number)) else {
+            return 0;
+        };
         let key = own(&key);
         self.detach(&key, entry.lease);
         self.touched.keys.insert(key.clone(), None);
