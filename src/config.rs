@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ const REQUEST_OVERHEAD: usize = 64 * 1024;
 
 /// More commits in flight than this only compete for etcd's one writer.
 const MOST_LANES: usize = 64;
+
+/// More threads than processors only compete for them, and few machines have more than this.
+const MOST_WORKER_THREADS: usize = 512;
 
 /// What the program is told on its command line.
 #[derive(Debug, Parser)]
@@ -207,6 +211,10 @@ pub struct ServeArgs {
     /// Commits to the store that may be in flight at once (count)
     #[arg(long, env = "ZKETCD_LANES", default_value_t = 2, value_name = "COUNT")]
     pub lanes: usize,
+
+    /// Threads that serve connections (count) [default: one fewer than processors, which the store has; at least 1]
+    #[arg(long, env = "ZKETCD_WORKER_THREADS", value_name = "COUNT")]
+    pub worker_threads: Option<usize>,
 }
 
 /// ZooKeeper's own limit of 60 was made for one process a machine. Behind a Kubernetes Service that hides clients'
@@ -294,6 +302,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// From 1 to 64.
     pub lanes: usize,
+    /// From 1 to 512.
+    pub worker_threads: usize,
     pub log: LogConfig,
 }
 
@@ -402,6 +412,7 @@ impl ServeArgs {
                 unsent_bytes: self.max_unsent_bytes,
             },
             lanes: self.lanes,
+            worker_threads: self.worker_threads.unwrap_or_else(default_worker_threads),
             log: LogConfig { format: self.log_format, filter: self.log_level },
         })
     }
@@ -483,6 +494,9 @@ impl ServeArgs {
         in_range("--etcd-max-request-bytes", self.etcd_max_request_bytes, REQUEST_OVERHEAD, usize::MAX)?;
         in_range("--outstanding-limit", self.outstanding_limit, 1, usize::MAX)?;
         in_range("--lanes", self.lanes, 1, MOST_LANES)?;
+        if let Some(threads) = self.worker_threads {
+            in_range("--worker-threads", threads, 1, MOST_WORKER_THREADS)?;
+        }
         if self.max_unsent_bytes < self.jute_max_buffer {
             return Err(fail(format!(
                 "--max-unsent-bytes {} is smaller than --jute-max-buffer {}: one answer could exceed it",
@@ -556,6 +570,13 @@ impl From<&Config> for ConfView {
             max_session_timeout: config.max_session_timeout,
         }
     }
+}
+
+/// The store's own thread, or etcd beside us, takes a processor of its own under load. Where two threads share two with it,
+/// each waits for the others a third of the time, and every task that wakes another wakes a thread too.
+fn default_worker_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors - 1).clamp(1, MOST_WORKER_THREADS)
 }
 
 fn fail(message: String) -> ConfigError {
@@ -917,6 +938,8 @@ mod tests {
             (vec!["--outstanding-limit=0"], "--outstanding-limit 0 is below 1"),
             (vec!["--lanes=0"], "--lanes 0 is below 1"),
             (vec!["--lanes=65"], "--lanes 65 is above 64"),
+            (vec!["--worker-threads=0"], "--worker-threads 0 is below 1"),
+            (vec!["--worker-threads=513"], "--worker-threads 513 is above 512"),
             (vec!["--container-check-interval=0s"], "--container-check-interval must be at least 1ms"),
             (vec!["--etcd-timeout=0s"], "--etcd-timeout must be at least 1ms"),
             (vec!["--handshake-timeout=0s"], "--handshake-timeout must be at least 1ms"),
@@ -948,13 +971,14 @@ mod tests {
             "--log-format=json",
             "--log-level=warn,zketcd=debug",
             "--lanes=4",
+            "--worker-threads=3",
         ]);
         assert_eq!(config.listen, "[::]:2182".parse().unwrap());
         assert_eq!(config.admin_listen, None);
         assert!(config.four_letter_words.allows(Word::Wchp));
         assert_eq!(config.super_digest.as_ref().unwrap().reveal(), "super:D/InIHSb7yEEbrWz8b9l71RjZJU=");
         assert!(config.linearizable_reads);
-        assert_eq!((config.log.format, config.lanes), (LogFormat::Json, 4));
+        assert_eq!((config.log.format, config.lanes, config.worker_threads), (LogFormat::Json, 4, 3));
         assert!(!format!("{config:?}").contains("D/InIHSb7"));
         for bad in ["--listen=2181", "--listen=127.0.0.1", "--admin-listen=off", "--four-letter-words=help"] {
             refused(&[bad]);

@@ -41,7 +41,8 @@ fn serve(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     logging::init(&config.log)?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_open_files(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(config.worker_threads).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

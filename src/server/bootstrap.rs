@@ -1,9 +1,12 @@
 //! How a server begins, and begins anew: an identity, its lease and lanes, `meta`, and a first snapshot.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use crate::session::ServerIdentity;
-use crate::store::{Compare, Identity, Op, OpResult, Store, StoreError, Txn};
+use crate::store::{Compare, Identity, Op, OpResult, Snapshot, Store, StoreError, Txn};
 use crate::tree::key;
 use crate::tree::record::{LaneRecord, MetaRecord, SLOT_BITS};
 use crate::tree::replica::{ApplyError, Replica, read};
@@ -48,12 +51,12 @@ pub async fn begin(
     let me = ServerIdentity { server, lease };
     make_lanes(&**store, me, lanes).await?;
     make_meta(store, identity).await?;
-    let mut replica = Replica::load(store.snapshot().await?)?;
+    let mut replica = load(store.snapshot().await?).await?;
     if let Some((revision, zxid_revision)) = seen
         && replica.revision() < revision
     {
         raise_base(store, &replica, zxid_revision).await?;
-        replica = Replica::load(store.snapshot().await?)?;
+        replica = load(store.snapshot().await?).await?;
     }
     if let Some((meta, _)) = replica.meta()
         && meta.cluster_id != identity.cluster_id
@@ -65,6 +68,16 @@ pub async fn begin(
         );
     }
     Ok((me, replica))
+}
+
+/// The replica of a snapshot, made on a thread for what takes long: a large tree takes seconds, for which those that serve
+/// connections would answer nobody, and keep no lease alive.
+///
+/// # Errors
+/// As [`Replica::load`].
+pub async fn load(snapshot: Snapshot) -> Result<Replica, ApplyError> {
+    let loaded = spawn_blocking(|| Replica::load(snapshot)).await;
+    loaded.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 /// A lease of an id of our own.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
+use super::bootstrap;
 use super::lanes::Over;
 use super::shared::Shared;
 use crate::store::{Revision, StoreError};
-use crate::tree::replica::Replica;
 
 /// First and longest pause before a broken stream is opened again: a store that restarts is away for seconds.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -96,7 +96,7 @@ fn failed(error: &StoreError) -> Next {
 async fn snapshot(shared: &Shared) -> Next {
     let known = shared.take(|engine| engine.replica().revision());
     let replica = match shared.store.snapshot().await {
-        Ok(snapshot) => Replica::load(snapshot),
+        Ok(snapshot) => bootstrap::load(snapshot).await,
         Err(error) => {
             tracing::warn!(%error, "no snapshot");
             return Next::Snapshot;
