@@ -23,6 +23,7 @@ use fjall::config::{BlockSizePolicy, FilterPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::recovery;
 use super::state::{Entry, FIRST_REVISION, State, Touched, Values, key_value};
 use crate::store::{KeyValue, Limits, StoreError};
@@ -33,9 +34,9 @@ const FORMAT: u64 = 3;
 /// The database in the directory.
 const DATABASE: &str = "zketcd.fjall";
 
-/// The database while it is made. It gets its name once it is whole, as a start cut short would leave one that fjall
-/// can't open.
-const UNFINISHED: &str = "zketcd.fjall.new";
+/// Here while the database is made: a start cut short may leave one that fjall can't open. Nobody has been served from it,
+/// and it is made anew.
+const UNFINISHED: &str = "zketcd.unfinished";
 
 /// Locked by the process that uses the directory.
 const LOCK: &str = "zketcd.lock";
@@ -81,6 +82,7 @@ pub(super) struct Disk {
     cluster: u64,
     /// How many writes there have been.
     writes: u64,
+    ahead: Ahead,
     /// Held until the database has been closed: fields are dropped in order.
     _lock: File,
 }
@@ -100,12 +102,15 @@ impl Disk {
             TryLockError::Error(error) => failed(error),
         })?;
         let path = dir.join(DATABASE);
-        if !path.try_exists().map_err(failed)? {
-            make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
-        }
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
-        let recorded = recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
-        let database = open(&path).map_err(|error| unreadable(error.to_string()))?;
+        let is_whole = path.try_exists().map_err(failed)? && !dir.join(UNFINISHED).try_exists().map_err(failed)?;
+        let (recorded, database) = if is_whole {
+            let recorded = recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
+            (recorded, open(&path).map_err(|error| unreadable(error.to_string()))?)
+        } else {
+            let made = make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
+            (None, made)
+        };
         if !database.keyspace_exists(KEYSPACE) {
             return Err(refused(dir, "does not hold data of zketcd"));
         }
@@ -119,7 +124,7 @@ impl Disk {
         })?;
         // A journal that was cut may end before what is in tables. The next write goes behind its last.
         let writes = recorded.map_or(writes, |last| last.number);
-        Ok((Disk { database, keyspace, cluster, writes, _lock: lock }, state))
+        Ok((Disk { database, keyspace, cluster, writes, ahead: Ahead::new(path), _lock: lock }, state))
     }
 
     /// The random number drawn when the directory was made.
@@ -133,11 +138,14 @@ impl Disk {
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
         let mut name = Vec::new();
         let mut record = Vec::new();
+        let mut bytes = 0;
         for (key, value) in touched.keys {
             named(KEY, &key, &mut name);
+            bytes += name.len();
             match state.entry(&key).zip(value) {
                 Some((entry, value)) => {
                     encode(entry, &value, &mut record);
+                    bytes += record.len();
                     batch.insert(&self.keyspace, &name[..], &record[..]);
                 }
                 None => batch.remove(&self.keyspace, &name[..]),
@@ -154,7 +162,13 @@ impl Disk {
         batch.insert(&self.keyspace, LastWrite::NAME, last.encode());
         batch.commit()?;
         self.writes = last.number;
+        self.ahead.wrote(bytes + records * recovery::ITEM_BYTES);
         Ok(())
+    }
+
+    /// Sees to it that the next write is soon on the disk.
+    pub fn make_room(&mut self) {
+        self.ahead.keep();
     }
 
     /// Every key that `state` has, all of which has been written.
@@ -233,13 +247,15 @@ fn check(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the database: under another name until all of it is on the disk.
-fn make(dir: &Path, path: &Path) -> Result<(), Error> {
+/// Makes the database. It is not opened again: fjall would append to a journal that it found ([`Ahead`]).
+fn make(dir: &Path, path: &Path) -> Result<Database, Error> {
     let unfinished = dir.join(UNFINISHED);
-    if unfinished.try_exists()? {
-        fs::remove_dir_all(&unfinished)?;
+    File::create(&unfinished)?;
+    File::open(dir)?.sync_all()?;
+    if path.try_exists()? {
+        fs::remove_dir_all(path)?;
     }
-    let database = open(&unfinished)?;
+    let database = open(path)?;
     let keyspace = database.keyspace(KEYSPACE, options)?;
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     put_number(&mut batch, &keyspace, "format", FORMAT);
@@ -247,10 +263,9 @@ fn make(dir: &Path, path: &Path) -> Result<(), Error> {
     let last = LastWrite { revision: FIRST_REVISION, number: 0 };
     batch.insert(&keyspace, LastWrite::NAME, last.encode());
     batch.commit()?;
-    drop((keyspace, database));
-    fs::rename(&unfinished, path)?;
+    fs::remove_file(&unfinished)?;
     File::open(dir)?.sync_all()?;
-    Ok(())
+    Ok(database)
 }
 
 fn open(path: &Path) -> Result<Database, Error> {
@@ -436,8 +451,9 @@ mod tests {
     #[test]
     fn a_database_made_in_part_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join(UNFINISHED)).unwrap();
-        fs::write(dir.path().join(UNFINISHED).join("0.jnl"), "").unwrap();
+        fs::create_dir(dir.path().join(DATABASE)).unwrap();
+        fs::write(dir.path().join(DATABASE).join("0.jnl"), "").unwrap();
+        fs::write(dir.path().join(UNFINISHED), "").unwrap();
         let (disk, _) = open(dir.path()).unwrap();
         let cluster = disk.cluster();
         drop(disk);

@@ -54,6 +54,13 @@ impl Backing {
         }
     }
 
+    /// What can be done for the next write before there is one.
+    fn make_room(&mut self) {
+        if let Backing::Disk(disk) = self {
+            disk.make_room();
+        }
+    }
+
     /// All that was written.
     fn snapshot(&self, state: &State) -> Result<Snapshot, StoreError> {
         let revision = state.revision();
@@ -125,6 +132,7 @@ impl Engine {
         }
         let next = self.state.next_expiry();
         self.next_expiry.send_if_modified(|at| std::mem::replace(at, next) != next);
+        self.backing.make_room();
         // These take time, and nobody has to wait for another's.
         for answer in snapshots.into_iter().filter(|answer| !answer.is_closed()) {
             let _ = answer.send(self.backing.snapshot(&self.state));

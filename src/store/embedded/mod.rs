@@ -5,11 +5,13 @@
 //! - `journal`: the last revisions and the streams that read them.
 //! - `memory`, `disk`: where the values are; the latter is the data directory.
 //! - `recovery`: what a crash or a disk did to it.
+//! - `ahead`: blocks for the journal, there before they are needed.
 //! - `engine`: groups of commands: evaluate, write, publish, answer.
 //!
 //! In memory, a call runs the engine where it is called. With a data directory one thread owns the engine, takes all
 //! that has queued up while it wrote the group before, and writes that with one fsync.
 
+mod ahead;
 mod check;
 mod disk;
 mod engine;

@@ -38,6 +38,9 @@ const MAGIC: &[u8] = b"FJL\x03";
 /// The lengths and the key of [`LastWrite`]'s item.
 const LAST_WRITE: &[u8] = b"\x09\0\x10\0\0\0\x10\0\0\0\0revision";
 
+/// What an item has beside its key and its value.
+pub(super) const ITEM_BYTES: usize = 21;
+
 /// How much of a journal is read at once. Most of it are zeros, which are not kept.
 const CHUNK: usize = 64 * 1024;
 
@@ -109,7 +112,7 @@ pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
 }
 
 /// The journals with their numbers, oldest first.
-fn journals(database: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+pub(super) fn journals(database: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut journals = BTreeMap::new();
     for entry in fs::read_dir(database)? {
         let path = entry?.path();
