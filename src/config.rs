@@ -212,7 +212,8 @@ pub struct ServeArgs {
     #[arg(long, env = "ZKETCD_LANES", default_value_t = 2, value_name = "COUNT")]
     pub lanes: usize,
 
-    /// Threads that serve connections (count) [default: one fewer than processors, which the store has; at least 1]
+    /// Threads that serve connections (count) [default: one fewer than there are processors, as the store takes one, and at
+    /// least 1]
     #[arg(long, env = "ZKETCD_WORKER_THREADS", value_name = "COUNT")]
     pub worker_threads: Option<usize>,
 }

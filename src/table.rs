@@ -57,6 +57,7 @@ impl<T: Row> Table<T> {
 
     /// Adds a row whose key is not there, and gives its number.
     pub fn insert(&mut self, row: T) -> u32 {
+        debug_assert!(self.find(row.key()).is_none());
         let hash = self.hasher.hash_one(row.key());
         let number = match self.free.pop() {
             Some(number) => {

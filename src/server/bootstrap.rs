@@ -1,9 +1,10 @@
 //! How a server begins, and begins anew: an identity, its lease and lanes, `meta`, and a first snapshot.
 
+use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::session::ServerIdentity;
 use crate::store::{Compare, Identity, Op, OpResult, Snapshot, Store, StoreError, Txn};
@@ -70,14 +71,19 @@ pub async fn begin(
     Ok((me, replica))
 }
 
-/// The replica of a snapshot, made on a thread for what takes long: a large tree takes seconds, for which those that serve
-/// connections would answer nobody, and keep no lease alive.
+/// The replica of a snapshot, made on a thread for what takes long: a large tree takes seconds, in which a thread that serves
+/// connections would answer nobody and keep no lease alive.
 ///
 /// # Errors
 /// As [`Replica::load`].
 pub async fn load(snapshot: Snapshot) -> Result<Replica, ApplyError> {
     let loaded = spawn_blocking(|| Replica::load(snapshot)).await;
-    loaded.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+    match loaded.map_err(JoinError::try_into_panic) {
+        Ok(loaded) => loaded,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime ends, and this task with it.
+        Err(Err(_)) => pending().await,
+    }
 }
 
 /// A lease of an id of our own.

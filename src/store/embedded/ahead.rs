@@ -2,10 +2,10 @@
 //!
 //! A new journal is 64 MiB long and one hole: it has no blocks yet. An fdatasync of a write into a hole waits for what the
 //! file system notes of the new blocks too, and takes twice as long. So the thread that writes puts zeros into the hole, a
-//! little ahead of fjall: whoever reads the file finds zeros there before and after.
+//! little ahead of fjall, and only where it reads zeros: to whoever reads the file nothing changes.
 //!
-//! A journal that fjall finds when it starts is cut to what it holds, and appended to. It has no hole, and gets nothing: a
-//! store that was started again is as fast as a new one once it has begun its next journal.
+//! A journal that fjall finds when it starts is cut to what it holds, and appended to. It gets nothing: a store that was
+//! started again is as fast as a new one once it has begun its next journal.
 
 use std::fs::File;
 use std::io;
@@ -19,69 +19,66 @@ use super::recovery::journals;
 /// How far ahead of fjall there are blocks, at most: some thousand writes, on the disk within milliseconds.
 const LEAD: usize = 1024 * 1024;
 
-/// After how much that was written there are more of them.
-const STEP: usize = LEAD / 2;
+/// There are more of them once this is left.
+const LEAST: usize = LEAD / 2;
 
-static ZEROS: [u8; LEAD] = [0; LEAD];
+/// They come in pieces of this many bytes, so that none is begun and not finished: file systems have smaller ones.
+const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Ahead {
     database: PathBuf,
-    journal: Option<Journal>,
-    /// About how many bytes were written since there were blocks for [`LEAD`].
-    written: usize,
-    failed: bool,
-}
-
-#[derive(Debug)]
-struct Journal {
-    number: u64,
-    file: File,
-    /// There are blocks up to here.
-    until: u64,
+    /// The newest journal's number, and where its last zeros were put.
+    journal: Option<(u64, u64)>,
+    /// Of the lead, about what is left.
+    left: usize,
 }
 
 impl Ahead {
     /// For the database in this directory.
     pub fn new(database: PathBuf) -> Self {
-        Ahead { database, journal: None, written: STEP, failed: false }
+        Ahead { database, journal: None, left: 0 }
     }
 
     /// Counts what was written to the journal.
     pub fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
+        self.left = self.left.saturating_sub(bytes);
     }
 
-    /// Sees to the blocks for what is written next. Nothing else may write to the journal meanwhile. Where it fails, on a full
-    /// disk or one that knows no holes, it is given up: fjall gets its blocks as it goes.
+    /// Sees to the blocks for what is written next. Nothing else may write to the journal meanwhile. Where it fails, as on a
+    /// full disk or one that knows no holes, fjall gets its blocks as it goes, and it is tried again later.
     pub fn keep(&mut self) {
-        if self.failed || self.written < STEP {
+        if self.left > LEAST {
             return;
         }
-        self.written = 0;
-        if let Err(error) = self.fill() {
-            tracing::info!(%error, "no blocks for the journal ahead of its writes");
-            self.failed = true;
-        }
+        self.left = self.fill().unwrap_or_else(|error| {
+            tracing::debug!(%error, "no blocks for the journal ahead of its writes");
+            LEAD
+        });
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        let Some((number, path)) = journals(&self.database)?.pop_last() else { return Ok(()) };
-        let known = self.journal.take().filter(|journal| journal.number == number);
-        let journal = match known {
-            Some(journal) => journal,
-            None => Journal { number, file: File::options().write(true).open(path)?, until: 0 },
-        };
-        let journal = self.journal.insert(journal);
-        let length = journal.file.metadata()?.len();
-        if journal.until < length {
-            let bytes = if journal.until == 0 { LEAD } else { STEP };
-            let hole = seek(&journal.file, SeekFrom::Hole(journal.until))?;
-            let bytes = bytes.min((length - hole) as usize);
-            journal.file.write_all_at(&ZEROS[..bytes], hole)?;
-            journal.until = hole + bytes as u64;
+    /// What is left of the lead then.
+    fn fill(&mut self) -> io::Result<usize> {
+        let Some((number, path)) = journals(&self.database)?.pop_last() else { return Ok(LEAD) };
+        let until = self.journal.filter(|(known, _)| *known == number).map_or(0, |(_, until)| until);
+        let file = File::options().read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        if until >= length {
+            return Ok(LEAD);
         }
-        Ok(())
+        let hole = seek(&file, SeekFrom::Hole(until))?;
+        // A new journal, or one in which fjall was faster than was counted.
+        let left = if until == 0 || hole > until { 0 } else { self.left };
+        let bytes = (LEAD - left) / PIECE * PIECE;
+        let mut zeros = vec![0; bytes.min((length - hole) as usize)];
+        // Not every file system knows at once that something was written to a hole.
+        file.read_exact_at(&mut zeros, hole)?;
+        if zeros.iter().any(|byte| *byte != 0) {
+            return Err(io::Error::other("what is said to be a hole is none"));
+        }
+        file.write_all_at(&zeros, hole)?;
+        self.journal = Some((number, hole + zeros.len() as u64));
+        Ok(left + bytes)
     }
 }
 
@@ -116,9 +113,9 @@ mod tests {
         let mut at = 0;
         while at < LENGTH {
             let there = seek(&file, SeekFrom::Hole(0)).unwrap();
-            assert!(there == LENGTH || there >= at + STEP as u64, "{there} at {at}");
-            assert!(there <= at + LEAD as u64, "{there} at {at}");
-            let bytes = [7; STEP / 4];
+            let least = (at + LEAST as u64 - PIECE as u64).min(LENGTH);
+            assert!((least..=at + LEAD as u64).contains(&there), "{there} at {at}");
+            let bytes = vec![7; 100_003.min((LENGTH - at) as usize)];
             file.write_all_at(&bytes, at).unwrap();
             at += bytes.len() as u64;
             ahead.wrote(bytes.len());
@@ -142,6 +139,22 @@ mod tests {
         assert!(blocks(&file) > 3 * LEAD as u64);
     }
 
+    /// As one may be that was restored from a backup.
+    #[test]
+    fn what_is_behind_a_hole_stays_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = journal(dir.path(), 0);
+        file.write_all_at(&[7; 10_000], 0).unwrap();
+        file.write_all_at(&[7; 10_000], LEAD as u64 / 2).unwrap();
+        let before = fs::read(dir.path().join("0.jnl")).unwrap();
+        let mut ahead = Ahead::new(dir.path().to_owned());
+        for _ in 0..20 {
+            ahead.keep();
+            ahead.wrote(LEAD);
+        }
+        assert!(fs::read(dir.path().join("0.jnl")).unwrap() == before);
+    }
+
     #[test]
     fn the_newest_journal_gets_them() {
         let dir = tempfile::tempdir().unwrap();
@@ -151,7 +164,7 @@ mod tests {
         let second = journal(dir.path(), 10);
         let before = blocks(&first);
         assert_eq!(blocks(&second), 0);
-        ahead.wrote(STEP);
+        ahead.wrote(LEAST);
         ahead.keep();
         assert_eq!(blocks(&first), before);
         assert!(blocks(&second) >= LEAD as u64);
@@ -165,9 +178,8 @@ mod tests {
         let mut ahead = Ahead::new(dir.path().to_owned());
         for _ in 0..3 {
             ahead.keep();
-            ahead.wrote(STEP);
+            ahead.wrote(LEAD);
         }
-        assert!(!ahead.failed);
         assert_eq!(fs::read(&path).unwrap(), b"all that there is");
     }
 }

@@ -34,8 +34,8 @@ const FORMAT: u64 = 3;
 /// The database in the directory.
 const DATABASE: &str = "zketcd.fjall";
 
-/// Here while the database is made: a start cut short may leave one that fjall can't open. Nobody has been served from it,
-/// and it is made anew.
+/// Here while the database is made: a start cut short may leave one that fjall can't open. Nobody was served from it, and it
+/// is made anew.
 const UNFINISHED: &str = "zketcd.unfinished";
 
 /// Locked by the process that uses the directory.
@@ -103,7 +103,7 @@ impl Disk {
         })?;
         let path = dir.join(DATABASE);
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
-        let is_whole = path.try_exists().map_err(failed)? && !dir.join(UNFINISHED).try_exists().map_err(failed)?;
+        let is_whole = is_whole(dir, &path).map_err(failed)?;
         let (recorded, database) = if is_whole {
             let recorded = recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
             (recorded, open(&path).map_err(|error| unreadable(error.to_string()))?)
@@ -138,7 +138,7 @@ impl Disk {
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
         let mut name = Vec::new();
         let mut record = Vec::new();
-        let mut bytes = 0;
+        let mut bytes = recovery::BATCH_BYTES + records * recovery::ITEM_BYTES;
         for (key, value) in touched.keys {
             named(KEY, &key, &mut name);
             bytes += name.len();
@@ -153,6 +153,7 @@ impl Disk {
         }
         for id in touched.leases {
             named(LEASE, &id.to_be_bytes(), &mut name);
+            bytes += name.len() + size_of::<i64>();
             match state.lease_ttl(id) {
                 Some(ttl) => batch.insert(&self.keyspace, &name[..], ttl.to_be_bytes()),
                 None => batch.remove(&self.keyspace, &name[..]),
@@ -162,11 +163,11 @@ impl Disk {
         batch.insert(&self.keyspace, LastWrite::NAME, last.encode());
         batch.commit()?;
         self.writes = last.number;
-        self.ahead.wrote(bytes + records * recovery::ITEM_BYTES);
+        self.ahead.wrote(bytes + LastWrite::NAME.len() + LastWrite::LEN);
         Ok(())
     }
 
-    /// Sees to it that the next write is soon on the disk.
+    /// Does beforehand what the next write would wait for.
     pub fn make_room(&mut self) {
         self.ahead.keep();
     }
@@ -245,6 +246,20 @@ fn check(dir: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Whether there is a database, and all of it was made. The mark that it is unfinished may have come back with a power
+/// failure, or stand beside a backup that was restored: then it goes.
+fn is_whole(dir: &Path, path: &Path) -> io::Result<bool> {
+    let unfinished = dir.join(UNFINISHED);
+    if !path.try_exists()? || (unfinished.try_exists()? && !recovery::has_served(path)) {
+        return Ok(false);
+    }
+    if unfinished.try_exists()? {
+        fs::remove_file(&unfinished)?;
+    }
+    File::open(dir)?.sync_all()?;
+    Ok(true)
 }
 
 /// Makes the database. It is not opened again: fjall would append to a journal that it found ([`Ahead`]).
@@ -458,6 +473,22 @@ mod tests {
         let cluster = disk.cluster();
         drop(disk);
         assert_eq!(open(dir.path()).unwrap().0.cluster(), cluster);
+        assert!(!dir.path().join(UNFINISHED).exists());
+    }
+
+    /// What a power failure may leave that brings the mark back, or a backup restored where a start was cut short.
+    #[test]
+    fn what_has_served_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut disk, mut state) = open(dir.path()).unwrap();
+        let cluster = disk.cluster();
+        fs::write(dir.path().join(UNFINISHED), "").unwrap();
+        state.grant(7, 60, Instant::now()).unwrap();
+        let touched = state.take_touched();
+        disk.write(&state, touched).unwrap();
+        drop(disk);
+        let (disk, state) = open(dir.path()).unwrap();
+        assert_eq!((disk.cluster(), state.lease_ttl(7)), (cluster, Some(60)));
         assert!(!dir.path().join(UNFINISHED).exists());
     }
 

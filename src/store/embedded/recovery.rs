@@ -41,6 +41,9 @@ const LAST_WRITE: &[u8] = b"\x09\0\x10\0\0\0\x10\0\0\0\0revision";
 /// What an item has beside its key and its value.
 pub(super) const ITEM_BYTES: usize = 21;
 
+/// What a batch has beside its items.
+pub(super) const BATCH_BYTES: usize = 26;
+
 /// How much of a journal is read at once. Most of it are zeros, which are not kept.
 const CHUNK: usize = 64 * 1024;
 
@@ -109,6 +112,12 @@ pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
     }
     torn.iter().try_for_each(Torn::cut_off)?;
     Ok(last)
+}
+
+/// Whether the database in this directory has been written to since it was made, or can't be told to have not been.
+pub(super) fn has_served(database: &Path) -> bool {
+    let first_alone = journals(database).is_ok_and(|journals| journals.keys().all(|number| *number == 0));
+    !first_alone || !matches!(prepare(database), Ok(None | Some(LastWrite { number: 0, .. })))
 }
 
 /// The journals with their numbers, oldest first.
