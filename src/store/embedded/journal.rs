@@ -23,7 +23,7 @@ const HISTORY_REVISIONS: usize = 200_000;
 const UNREAD_BYTES: usize = 128 * 1024 * 1024;
 
 /// How many bytes it takes where all of its streams, of which there are some, have read them: for one that is opened anew.
-const READ_BYTES: usize = 8 * 1024 * 1024;
+const READ_BYTES: usize = 1024 * 1024;
 
 /// What a change takes beside its key and value: its own 104 bytes, and what the two allocations round up and share.
 const CHANGE_BYTES: usize = 200;
