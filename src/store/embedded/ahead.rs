@@ -22,7 +22,7 @@ const LEAD: usize = 1024 * 1024;
 /// There are more of them once this is left.
 const LEAST: usize = LEAD / 2;
 
-/// They come in pieces of this many bytes, so that none is begun and not finished: file systems have smaller ones.
+/// They come in pieces of this many bytes, a multiple of most file systems' blocks, so that they end where a block ends.
 const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// For the database in this directory.
-    pub fn new(database: PathBuf) -> Self {
-        Ahead { database, journal: None, left: 0 }
+    /// For the database in this directory, and for journals after the one that was found there.
+    pub fn new(database: PathBuf, found: Option<u64>) -> Self {
+        Ahead { database, journal: found.map(|number| (number, u64::MAX)), left: 0 }
     }
 
     /// Counts what was written to the journal.
@@ -46,7 +46,7 @@ impl Ahead {
     }
 
     /// Sees to the blocks for what is written next. Nothing else may write to the journal meanwhile. Where it fails, as on a
-    /// full disk or one that knows no holes, fjall gets its blocks as it goes, and it is tried again later.
+    /// full disk, fjall gets its blocks as it goes, and it is tried again later. A file system that knows no holes has none.
     pub fn keep(&mut self) {
         if self.left > LEAST {
             return;
@@ -108,7 +108,7 @@ mod tests {
     fn blocks_are_there_before_they_are_written_to() {
         let dir = tempfile::tempdir().unwrap();
         let file = journal(dir.path(), 3);
-        let mut ahead = Ahead::new(dir.path().to_owned());
+        let mut ahead = Ahead::new(dir.path().to_owned(), None);
         ahead.keep();
         let mut at = 0;
         while at < LENGTH {
@@ -128,7 +128,7 @@ mod tests {
     fn what_is_written_stays_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let file = journal(dir.path(), 1);
-        let mut ahead = Ahead::new(dir.path().to_owned());
+        let mut ahead = Ahead::new(dir.path().to_owned(), None);
         // Faster than was said, past the blocks that are there.
         let bytes = vec![7; 2 * LEAD + 5];
         file.write_all_at(&bytes, 0).unwrap();
@@ -147,7 +147,7 @@ mod tests {
         file.write_all_at(&[7; 10_000], 0).unwrap();
         file.write_all_at(&[7; 10_000], LEAD as u64 / 2).unwrap();
         let before = fs::read(dir.path().join("0.jnl")).unwrap();
-        let mut ahead = Ahead::new(dir.path().to_owned());
+        let mut ahead = Ahead::new(dir.path().to_owned(), None);
         for _ in 0..20 {
             ahead.keep();
             ahead.wrote(LEAD);
@@ -159,7 +159,7 @@ mod tests {
     fn the_newest_journal_gets_them() {
         let dir = tempfile::tempdir().unwrap();
         let first = journal(dir.path(), 9);
-        let mut ahead = Ahead::new(dir.path().to_owned());
+        let mut ahead = Ahead::new(dir.path().to_owned(), None);
         ahead.keep();
         let second = journal(dir.path(), 10);
         let before = blocks(&first);
@@ -171,15 +171,15 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_appended_to_stays_as_long_as_it_is() {
+    fn one_that_was_found_gets_none() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("0.jnl");
-        fs::write(&path, "all that there is").unwrap();
-        let mut ahead = Ahead::new(dir.path().to_owned());
-        for _ in 0..3 {
-            ahead.keep();
-            ahead.wrote(LEAD);
-        }
-        assert_eq!(fs::read(&path).unwrap(), b"all that there is");
+        let found = journal(dir.path(), 4);
+        let mut ahead = Ahead::new(dir.path().to_owned(), Some(4));
+        ahead.keep();
+        assert_eq!(blocks(&found), 0);
+        let next = journal(dir.path(), 5);
+        ahead.wrote(LEAD);
+        ahead.keep();
+        assert_eq!((blocks(&found), blocks(&next)), (0, LEAD as u64));
     }
 }

@@ -34,8 +34,8 @@ const FORMAT: u64 = 3;
 /// The database in the directory.
 const DATABASE: &str = "zketcd.fjall";
 
-/// Here while the database is made: a start cut short may leave one that fjall can't open. Nobody was served from it, and it
-/// is made anew.
+/// The mark of a database that is being made: a start cut short may leave one that fjall can't open. Nobody was served from
+/// it, so it is made anew.
 const UNFINISHED: &str = "zketcd.unfinished";
 
 /// Locked by the process that uses the directory.
@@ -103,13 +103,19 @@ impl Disk {
         })?;
         let path = dir.join(DATABASE);
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
-        let is_whole = is_whole(dir, &path).map_err(failed)?;
-        let (recorded, database) = if is_whole {
-            let recorded = recovery::prepare(&path).map_err(|error| unreadable(error.to_string()))?;
-            (recorded, open(&path).map_err(|error| unreadable(error.to_string()))?)
+        let damaged = |error: recovery::Error| unreadable(error.to_string());
+        let mark = dir.join(UNFINISHED);
+        let is_marked = mark.try_exists().map_err(failed)?;
+        // The mark may have come back with a power failure, or stand beside a backup that was restored.
+        let is_there = path.try_exists().map_err(failed)?;
+        let is_whole = is_there && (!is_marked || recovery::has_served(&path).map_err(damaged)?);
+        let (recorded, database, found) = if is_whole {
+            let recorded = recovery::prepare(&path).map_err(damaged)?;
+            let found = recovery::journals(&path).map_err(failed)?.pop_last().map(|(number, _)| number);
+            (recorded, open(&path).map_err(|error| unreadable(error.to_string()))?, found)
         } else {
             let made = make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
-            (None, made)
+            (None, made, None)
         };
         if !database.keyspace_exists(KEYSPACE) {
             return Err(refused(dir, "does not hold data of zketcd"));
@@ -122,9 +128,13 @@ impl Disk {
                 refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
             }
         })?;
+        if mark.try_exists().map_err(failed)? {
+            fs::remove_file(&mark).map_err(failed)?;
+        }
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         // A journal that was cut may end before what is in tables. The next write goes behind its last.
         let writes = recorded.map_or(writes, |last| last.number);
-        Ok((Disk { database, keyspace, cluster, writes, ahead: Ahead::new(path), _lock: lock }, state))
+        Ok((Disk { database, keyspace, cluster, writes, ahead: Ahead::new(path, found), _lock: lock }, state))
     }
 
     /// The random number drawn when the directory was made.
@@ -248,24 +258,10 @@ fn check(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether there is a database, and all of it was made. The mark that it is unfinished may have come back with a power
-/// failure, or stand beside a backup that was restored: then it goes.
-fn is_whole(dir: &Path, path: &Path) -> io::Result<bool> {
-    let unfinished = dir.join(UNFINISHED);
-    if !path.try_exists()? || (unfinished.try_exists()? && !recovery::has_served(path)) {
-        return Ok(false);
-    }
-    if unfinished.try_exists()? {
-        fs::remove_file(&unfinished)?;
-    }
-    File::open(dir)?.sync_all()?;
-    Ok(true)
-}
-
-/// Makes the database. It is not opened again: fjall would append to a journal that it found ([`Ahead`]).
+/// Makes the database, and leaves the mark that it is unfinished. It is not opened again, as to a journal that it found
+/// fjall would only append ([`Ahead`]).
 fn make(dir: &Path, path: &Path) -> Result<Database, Error> {
-    let unfinished = dir.join(UNFINISHED);
-    File::create(&unfinished)?;
+    File::create(dir.join(UNFINISHED))?;
     File::open(dir)?.sync_all()?;
     if path.try_exists()? {
         fs::remove_dir_all(path)?;
@@ -278,8 +274,6 @@ fn make(dir: &Path, path: &Path) -> Result<Database, Error> {
     let last = LastWrite { revision: FIRST_REVISION, number: 0 };
     batch.insert(&keyspace, LastWrite::NAME, last.encode());
     batch.commit()?;
-    fs::remove_file(&unfinished)?;
-    File::open(dir)?.sync_all()?;
     Ok(database)
 }
 

@@ -80,6 +80,32 @@ impl Torn {
 /// # Errors
 /// A file that can't be read, and damage to what was acknowledged.
 pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
+    let (last, torn) = examine(database)?;
+    torn.iter().try_for_each(Torn::cut_off)?;
+    Ok(last)
+}
+
+/// Whether the database in this directory has been written to since it was made.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn has_served(database: &Path) -> Result<bool, Error> {
+    let is_first = journals(database)?.keys().all(|number| *number == 0);
+    let (last, _) = examine(database)?;
+    Ok(!is_first || last.is_some_and(|last| last.number > 0) || has_tables(database)?)
+}
+
+/// Whether records have been written to tables of the first keyspace, after that of fjall's own.
+fn has_tables(database: &Path) -> io::Result<bool> {
+    match fs::read_dir(database.join("keyspaces/1/tables")) {
+        Ok(mut tables) => Ok(tables.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The last write that the journals hold, and what is behind it.
+fn examine(database: &Path) -> Result<(Option<LastWrite>, Option<Torn>), Error> {
     let mut last = None;
     let mut seqno = None;
     let mut number_before = None;
@@ -110,14 +136,7 @@ pub(super) fn prepare(database: &Path) -> Result<Option<LastWrite>, Error> {
             torn = Some(Torn { journal, at, bytes: rest.len() });
         }
     }
-    torn.iter().try_for_each(Torn::cut_off)?;
-    Ok(last)
-}
-
-/// Whether the database in this directory has been written to since it was made, or can't be told to have not been.
-pub(super) fn has_served(database: &Path) -> bool {
-    let first_alone = journals(database).is_ok_and(|journals| journals.keys().all(|number| *number == 0));
-    !first_alone || !matches!(prepare(database), Ok(None | Some(LastWrite { number: 0, .. })))
+    Ok((last, torn))
 }
 
 /// The journals with their numbers, oldest first.
