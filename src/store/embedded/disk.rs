@@ -476,14 +476,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut disk, mut state) = open(dir.path()).unwrap();
         let cluster = disk.cluster();
-        fs::write(dir.path().join(UNFINISHED), "").unwrap();
         state.grant(7, 60, Instant::now()).unwrap();
         let touched = state.take_touched();
         disk.write(&state, touched).unwrap();
         drop(disk);
-        let (disk, state) = open(dir.path()).unwrap();
-        assert_eq!((disk.cluster(), state.lease_ttl(7)), (cluster, Some(60)));
-        assert!(!dir.path().join(UNFINISHED).exists());
+        for is_in_table in [false, true] {
+            fs::write(dir.path().join(UNFINISHED), "").unwrap();
+            let (disk, state) = open(dir.path()).unwrap();
+            assert_eq!((disk.cluster(), state.lease_ttl(7)), (cluster, Some(60)));
+            assert!(!dir.path().join(UNFINISHED).exists());
+            if !is_in_table {
+                disk.keyspace.rotate_memtable_and_wait().unwrap();
+                drop(disk);
+                fs::write(dir.path().join(DATABASE).join("0.jnl"), "").unwrap();
+            }
+        }
     }
 
     #[test]
