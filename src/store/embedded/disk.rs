@@ -15,7 +15,6 @@
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io;
 use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -84,7 +83,18 @@ pub(super) struct Disk {
     writes: u64,
     ahead: Ahead,
     /// Held until the database has been closed: fields are dropped in order.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock on the directory. It is given back when this is dropped, also while a child that was just forked has the file
+/// open: until its exec it has all that its parent had.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// Why a write failed.
@@ -94,13 +104,9 @@ impl Disk {
     /// Opens, or makes, the database in `dir` and reads all of it. Refuses a directory that holds anything else, one
     /// that another process has open, and data of another format.
     pub fn open(dir: &Path, limits: Limits, now: Instant) -> Result<(Self, State), StoreError> {
-        let failed = |error: io::Error| refused(dir, &format!("can't be used: {error}"));
+        let failed = |error| unusable(dir, error);
         check(dir)?;
-        let lock = File::create(dir.join(LOCK)).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => refused(dir, "is in use by another process"),
-            TryLockError::Error(error) => failed(error),
-        })?;
+        let lock = lock(dir)?;
         let path = dir.join(DATABASE);
         let unreadable = |why: String| refused(dir, &format!("does not hold data of zketcd that can be read: {why}"));
         let damaged = |error: recovery::Error| unreadable(error.to_string());
@@ -114,8 +120,7 @@ impl Disk {
             let found = recovery::journals(&path).map_err(failed)?.pop_last().map(|(number, _)| number);
             (recorded, open(&path).map_err(|error| unreadable(error.to_string()))?, found)
         } else {
-            let made = make(dir, &path).map_err(|error| refused(dir, &format!("can't be used: {error}")))?;
-            (None, made, None)
+            (None, make(dir, &path).map_err(|error| unusable(dir, error))?, None)
         };
         if !database.keyspace_exists(KEYSPACE) {
             return Err(refused(dir, "does not hold data of zketcd"));
@@ -128,7 +133,7 @@ impl Disk {
                 refused(dir, &format!("has data of format {format}; this version knows format {FORMAT} only"))
             }
         })?;
-        if mark.try_exists().map_err(failed)? {
+        if is_marked || !is_whole {
             fs::remove_file(&mark).map_err(failed)?;
         }
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
@@ -241,7 +246,7 @@ impl fmt::Debug for Disk {
 
 /// Makes the directory where it is missing, and looks whether it is ours.
 fn check(dir: &Path) -> Result<(), StoreError> {
-    let failed = |error: io::Error| refused(dir, &format!("can't be used: {error}"));
+    let failed = |error| unusable(dir, error);
     fs::create_dir_all(dir).map_err(failed)?;
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
@@ -256,6 +261,16 @@ fn check(dir: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+fn lock(dir: &Path) -> Result<Lock, StoreError> {
+    let failed = |error| unusable(dir, error);
+    let file = File::create(dir.join(LOCK)).map_err(failed)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => refused(dir, "is in use by another process"),
+        TryLockError::Error(error) => failed(error),
+    })?;
+    Ok(Lock(file))
 }
 
 /// Makes the database, and leaves the mark that it is unfinished. It is not opened again, as to a journal that it found
@@ -386,6 +401,10 @@ fn lost(why: impl fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("the data directory can't be read: {why}"))
 }
 
+fn unusable(dir: &Path, error: impl fmt::Display) -> StoreError {
+    refused(dir, &format!("can't be used: {error}"))
+}
+
 fn refused(dir: &Path, why: &str) -> StoreError {
     StoreError::Rejected(format!("the data directory {} {why}", dir.display()))
 }
@@ -454,6 +473,16 @@ mod tests {
         fs::remove_file(dir.path().join("version-2")).unwrap();
         let _open = open(dir.path()).unwrap();
         assert!(refusal(dir.path()).contains("in use by another process"));
+    }
+
+    /// The copy is what a child has between its fork and its exec.
+    #[test]
+    fn a_directory_is_free_once_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, _) = open(dir.path()).unwrap();
+        let _inherited = disk._lock.0.try_clone().unwrap();
+        drop(disk);
+        open(dir.path()).unwrap();
     }
 
     /// What a start leaves that was killed while it made the database.
