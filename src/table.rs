@@ -48,11 +48,13 @@ impl<T: Row> Table<T> {
     }
 
     pub fn get(&self, number: u32) -> Option<&T> {
-        self.chunks.get(number as usize / CHUNK)?.get(number as usize % CHUNK)?.as_ref()
+        let (chunk, at) = place(number);
+        self.chunks.get(chunk)?.get(at)?.as_ref()
     }
 
     pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)?.as_mut()
+        let (chunk, at) = place(number);
+        self.chunks.get_mut(chunk)?.get_mut(at)?.as_mut()
     }
 
     /// Adds a row whose key is not there, and gives its number.
@@ -61,15 +63,16 @@ impl<T: Row> Table<T> {
         let hash = self.hasher.hash_one(row.key());
         let number = match self.free.pop() {
             Some(number) => {
-                self.chunks[number as usize / CHUNK][number as usize % CHUNK] = Some(row);
+                let (chunk, at) = place(number);
+                self.chunks[chunk][at] = Some(row);
                 number
             }
             None => self.push(row),
         };
         let Table { chunks, shards, hasher, .. } = self;
         let rehash = |number: &u32| {
-            let row = chunks[*number as usize / CHUNK][*number as usize % CHUNK].as_ref();
-            row.map_or(0, |row| hasher.hash_one(row.key()))
+            let (chunk, at) = place(*number);
+            chunks[chunk][at].as_ref().map_or(0, |row| hasher.hash_one(row.key()))
         };
         shards[shard(hash)].insert_unique(hash, number, rehash);
         number
@@ -81,7 +84,8 @@ impl<T: Row> Table<T> {
             entry.remove();
         }
         self.free.push(number);
-        self.chunks[number as usize / CHUNK][number as usize % CHUNK].take()
+        let (chunk, at) = place(number);
+        self.chunks[chunk][at].take()
     }
 
     /// Every row, in no particular order.
@@ -99,6 +103,11 @@ impl<T: Row> Table<T> {
         last.push(Some(row));
         (before + last.len() - 1) as u32
     }
+}
+
+/// A row's chunk, and where it is in it.
+fn place(number: u32) -> (usize, usize) {
+    (number as usize / CHUNK, number as usize % CHUNK)
 }
 
 /// Bits of which the table in a shard makes little use: it takes the lowest for a row's place, the highest for its tag.
