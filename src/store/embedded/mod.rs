@@ -227,15 +227,18 @@ impl Back {
         let command = Command::Expire { now: Instant::now(), answer };
         match self {
             Back::Memory(engine) => engine.upgrade()?.lock().run(iter::once(command)),
-            // Never waits with the queue in hand: the store's drop waits for the last of them.
-            Back::Durable(queue) => match queue.upgrade()?.try_send(command) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    sleep(FULL_QUEUE_PAUSE).await;
-                    return Some(());
+            Back::Durable(queue) => {
+                // Never waits with the queue in hand: the store's drop waits for the last of them.
+                let sent = queue.upgrade()?.try_send(command);
+                match sent {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => {
+                        sleep(FULL_QUEUE_PAUSE).await;
+                        return Some(());
+                    }
+                    Err(TrySendError::Closed(_)) => return None,
                 }
-                Err(TrySendError::Closed(_)) => return None,
-            },
+            }
         }
         answered.await.ok().map(drop)
     }
