@@ -390,7 +390,7 @@ async fn a_session_survives_its_server() {
 async fn a_session_whose_server_died_ends_by_its_lease_and_its_watchers_hear() {
     let (one, other, _) = pair().await;
     let mut watcher = client(&other).await;
-    let mut lost = session_of(&one, Duration::from_secs(1)).await;
+    let mut lost = session_of(&one, Duration::from_secs(3)).await;
     lost.create("/mine", b"", EPHEMERAL).await.unwrap();
     watcher.sync("/").await.unwrap();
     let before = watcher.exists("/mine", true).await.unwrap().expect("it is there");
@@ -410,7 +410,7 @@ async fn a_silent_client_is_ended_by_its_server_once() {
     let (one, other, _) = pair().await;
     let mut watcher = client(&other).await;
     watcher.add_watch("/", 1).await.unwrap();
-    let mut silent = session_of(&one, Duration::from_secs(1)).await;
+    let mut silent = session_of(&one, Duration::from_secs(3)).await;
     silent.create("/mine", b"", EPHEMERAL).await.unwrap();
     silent.closed().await.unwrap();
     assert_eq!(watcher.next_event().await.unwrap().1, event(support::CREATED, "/mine"));

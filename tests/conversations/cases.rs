@@ -1019,10 +1019,10 @@ fn ends() -> Vec<Case> {
         case(
             "a session of a silent client",
             vec![
-                Step::Connect('a', Connect { timeout: 1000, ..Connect::new() }),
+                Step::Connect('a', Connect { timeout: 3000, ..Connect::new() }),
                 Step::Send('a', request(1, op::CREATE, create("/c/e", 1))),
                 Step::End('a'),
-                Step::Connect('b', Connect { timeout: 1000, ..Connect::to('a') }),
+                Step::Connect('b', Connect { timeout: 3000, ..Connect::to('a') }),
                 Step::Connect('c', Connect::new()),
                 Step::Send('c', request(1, op::EXISTS, path_watch("/c/e", 0))),
                 Step::Hear('c'),

@@ -359,7 +359,7 @@ async fn endpoints_that_are_away_are_passed_over() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config(&process);
-    config.timeout = Duration::from_secs(1);
+    config.timeout = Duration::from_secs(3);
     let silent_url = format!("http://{}", silent.local_addr().unwrap());
     config.endpoints = vec![silent_url.clone(), format!("http://{gone}"), process.endpoint()];
     let store = Etcd::connect(config.clone()).await.unwrap();
@@ -372,7 +372,7 @@ async fn endpoints_that_are_away_are_passed_over() {
     assert!(matches!(&away, Err(StoreError::Unavailable(why)) if why.contains("refused")), "{away:?}");
     config.endpoints = vec![silent_url];
     let away = Etcd::connect(config).await;
-    assert!(matches!(&away, Err(StoreError::Unavailable(why)) if why.contains("no answer within 1s")), "{away:?}");
+    assert!(matches!(&away, Err(StoreError::Unavailable(why)) if why.contains("no answer within 3s")), "{away:?}");
 }
 
 #[tokio::test]
@@ -402,7 +402,7 @@ async fn the_identity_names_the_version_and_warns_of_old_ones() {
 async fn an_etcd_that_hangs_is_noticed() {
     let process = Arc::new(own_etcd(Version::V36, &[], None).await);
     let mut config = config(&process);
-    config.timeout = Duration::from_millis(500);
+    config.timeout = Duration::from_secs(2);
     let store = Etcd::connect(config).await.unwrap();
     let lease = lease_id();
     store.lease_grant(lease, 60).await.unwrap();

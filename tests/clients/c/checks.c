@@ -309,7 +309,7 @@ static void nodes_that_go_by_themselves(void) {
     OK(zoo_delete(c.zh, child, -1));
     fires(gone, ZOO_DELETED_EVENT, root);
 
-    OK(zoo_create2_ttl(c.zh, root, NULL, -1, &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT_WITH_TTL, 200, made, sizeof made, &stat));
+    OK(zoo_create2_ttl(c.zh, root, NULL, -1, &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT_WITH_TTL, 1000, made, sizeof made, &stat));
     SAME(made, root);
     OK(zoo_wexists(c.zh, root, tell, gone, &stat));
     fires(gone, ZOO_DELETED_EVENT, root);

@@ -294,7 +294,7 @@ func containersAndTTL(w *world) {
 	ok(c.Delete(root+"/child", -1))
 	fires(gone, zk.EventNodeDeleted, root)
 
-	_ = got(c.CreateTTL(root, nil, zk.FlagTTL, open, 200*time.Millisecond))
+	_ = got(c.CreateTTL(root, nil, zk.FlagTTL, open, time.Second))
 	_, _, gone, err = c.ExistsW(root)
 	ok(err)
 	fires(gone, zk.EventNodeDeleted, root)

@@ -294,7 +294,7 @@ async fn nodes_that_go_by_themselves(w: World) {
     client.delete(&w.at("/child"), None).await.unwrap();
     fires(gone, EventType::NodeDeleted, &w.root).await;
 
-    client.create(&w.root, b"", &PERSISTENT.with_ttl(Duration::from_millis(200))).await.unwrap();
+    client.create(&w.root, b"", &PERSISTENT.with_ttl(Duration::from_secs(1))).await.unwrap();
     let (_, gone) = client.check_and_watch_stat(&w.root).await.unwrap();
     fires(gone, EventType::NodeDeleted, &w.root).await;
     let hour = Duration::from_secs(3600);
