@@ -48,6 +48,7 @@ def session_ends_with_its_ephemerals(world):
     require(identity != 0 and len(password) == 16, f"{leaving.client_id}")
     leaving.create(world.root, b"here", ephemeral=True)
     gone = Events()
+    watching.sync(world.root)
     equal(watching.exists(world.root, watch=gone).ephemeralOwner, identity)
     leaving.stop()
     equal(gone.next().type, EventType.DELETED)
@@ -61,6 +62,7 @@ def session_of_a_dead_program_expires(world):
     zk = world.client()
     program = world.program("holds_ephemeral", world.root)
     gone = Events()
+    zk.sync(world.root)
     require(zk.exists(world.root, watch=gone))
     kill(program)
     equal(gone.next().type, EventType.DELETED)
@@ -76,6 +78,7 @@ def session_that_expired_is_told_so(world):
     zk, watching = world.clients(2)
     zk.create(world.root, ephemeral=True)
     gone, before = Events(), zk.client_id
+    watching.sync(world.root)
     watching.exists(world.root, watch=gone)
     zk.states.until(KazooState.CONNECTED)
     # whoever has the session's id and password may close it, unless its own client takes it back before
@@ -394,6 +397,7 @@ def lock_is_held_by_one(world):
     for thread in [Thread(work, zk) for zk in clients]:
         thread.result()
     equal((len(turns), turns), (20, sorted(turns)))
+    clients[0].sync(root)
     equal(clients[0].get_children(root), [])
 
 
@@ -484,6 +488,7 @@ def semaphore_has_so_many_leases(world):
     waiting = Thread(leases[2].acquire)
     leases[0].release()
     require(waiting.result())
+    clients[0].sync(root)
     equal(sorted(clients[0].Semaphore(root, max_leases=2).lease_holders()), ["holder 1", "holder 2"])
 
 
@@ -503,6 +508,7 @@ def election_has_one_leader(world):
         leader = leads.next()
         require(leads.empty(), "two lead")
         served.append(leader)
+        clients[0].sync(root)
         equal(clients[0].Election(root).contenders()[0], f"candidate {leader}")
         go_on[leader](None)
     equal(sorted(served), [0, 1, 2])
@@ -531,6 +537,7 @@ def party_knows_its_members(world):
     parties = [first.Party(root, "one"), second.Party(root, "two")]
     for party in parties:
         party.join()
+    first.sync(root)
     equal((sorted(parties[0]), len(parties[1])), (["one", "two"], 2))
     parties[0].leave()
     second.sync(root)
