@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use client::{Client, ConnectOptions};
+use client::{Client, ConnectOptions, DEADLINE};
 use server::Running;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -88,9 +88,12 @@ impl Cluster {
 
     /// Returns when this member answers with a quorum behind it.
     async fn serves(&self, at: usize) {
-        while Etcd::connect(EtcdConfig::new([self.endpoint(at)])).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        let answers = async {
+            while Etcd::connect(EtcdConfig::new([self.endpoint(at)])).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, answers).await.expect("the member serves");
     }
 }
 

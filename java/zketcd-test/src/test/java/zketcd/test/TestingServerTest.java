@@ -85,9 +85,9 @@ class TestingServerTest {
             InterProcessMutex lock = new InterProcessMutex(client, "/lock");
             lock.acquire();
             InterProcessMutex other = new InterProcessMutex(client, "/lock");
-            assertFalse(takenElsewhere(other), "two held the lock");
+            assertFalse(takenElsewhere(other, 1), "two held the lock");
             lock.release();
-            assertTrue(takenElsewhere(other), "nobody held the lock, and it was not to be had");
+            assertTrue(takenElsewhere(other, 30), "nobody held the lock, and it was not to be had");
 
             LeaderLatch first = new LeaderLatch(client, "/leader");
             LeaderLatch second = new LeaderLatch(client, "/leader");
@@ -102,11 +102,11 @@ class TestingServerTest {
     }
 
     /** A mutex is held by a thread: another one tries. */
-    private static boolean takenElsewhere(InterProcessMutex lock) throws Exception {
+    private static boolean takenElsewhere(InterProcessMutex lock, int seconds) throws Exception {
         boolean[] taken = {false};
         Thread thread = new Thread(() -> {
             try {
-                taken[0] = lock.acquire(1, SECONDS);
+                taken[0] = lock.acquire(seconds, SECONDS);
                 if (taken[0]) {
                     lock.release();
                 }
