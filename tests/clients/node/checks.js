@@ -345,6 +345,7 @@ const checks = {
       left.tell(n);
     };
     const works = clients.slice(0, 2).map(work);
+    await clients[2].sync();
     for (;;) {
       const changed = new Events();
       if ((await clients[2].getChildren(world.root, changed.tell)).children.length === 2) break;
