@@ -5,8 +5,6 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 install=$here/../tools/install.sh
 export PYTHONPATH=$here/../tools
-# the scenarios have limits in seconds, and a busy disk may keep an fsync for as long
-export ETCD_UNSAFE_NO_FSYNC=true
 
 "$install" java
 mvn -q -B -Dstyle.color=never -f "$here/pom.xml" package
