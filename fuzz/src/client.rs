@@ -86,7 +86,7 @@ impl Connection {
         Connection {
             server,
             id: 0,
-            outbox: Arc::new(Outbox::new(UNSENT)),
+            outbox: Arc::new(Outbox::new(UNSENT, Arc::default())),
             session,
             attached: false,
             wrong_password: false,

@@ -149,7 +149,7 @@ impl Client {
 
     /// The connection's life after its connect request.
     async fn session(mut self, request: ConnectRequest, writing: OwnedWriteHalf, place: Place) {
-        let outbox = Arc::new(Outbox::new(self.config.connections.unsent_bytes));
+        let outbox = Arc::new(Outbox::new(self.config.connections.unsent_bytes, self.shared.gate.clone()));
         let read_only_byte = request.read_only.is_some();
         self.shared.metrics.connection_requests.inc();
         if request.session_id != 0 {

@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
-use crate::session::{Engine, Now};
+use crate::session::{Engine, Gate, Now};
 use crate::store::Store;
 
 /// What every task of a server shares.
 pub struct Shared {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
+    /// The engine's, for what needs no lock.
+    pub gate: Arc<Gate>,
     engine: Mutex<Engine>,
     started: Instant,
     lanes: Vec<Notify>,
@@ -39,6 +41,7 @@ impl Shared {
         Shared {
             store,
             metrics,
+            gate: engine.gate().clone(),
             engine: Mutex::new(engine),
             started,
             lanes,

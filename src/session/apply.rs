@@ -144,6 +144,8 @@ impl Engine {
     }
 
     fn apply(&mut self, revision: &Revision) -> Result<(), ApplyError> {
+        // Before it, as it may fail half-way.
+        self.gate.show(revision.revision);
         let mut applied = self.replica.apply(revision)?;
         self.heed_others(&applied, revision);
         let batch = self.own_batch(&applied);

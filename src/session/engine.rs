@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::commit::Lane;
 use super::connection::Connection;
+use super::gate::Gate;
 use super::lists::Lists;
 use super::outbox::{CloseReason, Outbox};
 use super::turns::Turns;
@@ -128,6 +129,8 @@ pub struct Engine {
     pub(super) now: Now,
     pub(super) identity: ServerIdentity,
     pub(super) replica: Replica,
+    /// What answers wait behind, where the store writes later than it answers.
+    pub(super) gate: Arc<Gate>,
     pub(super) watches: Watches,
     pub(super) lists: Lists,
     pub(super) connections: HashMap<ConnectionId, Connection>,
@@ -163,6 +166,8 @@ pub struct Engine {
     pub(super) reap_again_at: Option<u64>,
     /// Since when the store does not answer. Nobody is expired meanwhile: the clients cannot make themselves heard.
     away_since: Option<u64>,
+    /// What the store had written when it was seen to go no further, and when that was; none where nothing waits for it.
+    unwritten: Option<(i64, u64)>,
     /// Leases of sessions that this server ended.
     pub(super) revocations: Vec<i64>,
     /// The replica is known to have had all that the store had then: a batch of this server's own, built then, is
@@ -193,6 +198,7 @@ impl Engine {
             now,
             identity,
             replica,
+            gate: Arc::default(),
             watches: Watches::new(),
             lists: Lists::default(),
             connections: HashMap::new(),
@@ -215,6 +221,7 @@ impl Engine {
             store_revision: 0,
             reap_again_at: None,
             away_since: None,
+            unwritten: None,
             revocations: Vec::new(),
             contact: now.mono,
             lost: None,
@@ -222,6 +229,7 @@ impl Engine {
             suspended: false,
             stats: ServerStats::default(),
         };
+        engine.gate.show(engine.replica.revision());
         engine.reap_orphans();
         engine
     }
@@ -232,6 +240,11 @@ impl Engine {
 
     pub fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// What its connections' answers wait behind. It is open until it is told what the store has written.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Milliseconds since the Unix epoch.
@@ -326,9 +339,11 @@ impl Engine {
         !self.tasks.is_empty() || self.is_worth_a_batch()
     }
 
-    /// Milliseconds since the replica was last known to be level with the store.
+    /// Milliseconds since the replica was last known to be level with the store, or since the store was seen to write no
+    /// more.
     pub fn staleness(&self) -> u64 {
-        self.now.mono.saturating_sub(self.contact)
+        let stands = self.unwritten.map_or(self.now.mono, |(_, since)| since);
+        self.now.mono.saturating_sub(self.contact.min(stands))
     }
 
     /// Leases to be revoked: their sessions were ended here.
@@ -357,6 +372,7 @@ impl Engine {
     pub fn tick(&mut self) {
         let now = self.now.mono;
         self.expire_turns();
+        self.note_unwritten();
         self.note_outage();
         let mut expired = Vec::new();
         let mut doubtful = Vec::new();
@@ -406,11 +422,19 @@ impl Engine {
         }
     }
 
+    /// Answers wait for the store to write what they tell: since when has it written nothing?
+    fn note_unwritten(&mut self) {
+        let durable = self.gate.durable();
+        let before = self.unwritten.filter(|(at, _)| *at == durable);
+        self.unwritten = self.gate.held().map(|_| before.unwrap_or((durable, self.now.mono)));
+    }
+
     /// The time of an outage counts for no session: its client may have tried all the time to be heard.
     fn note_outage(&mut self) {
         let now = self.now.mono;
-        let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent).min();
-        let since = unanswered.filter(|sent| now.saturating_sub(*sent) > AWAY_MS);
+        let unanswered = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).map(|batch| batch.sent);
+        let unwritten = self.unwritten.map(|(_, since)| since);
+        let since = unanswered.chain(unwritten).min().filter(|sent| now.saturating_sub(*sent) > AWAY_MS);
         match (self.away_since, since) {
             (Some(before), None) => {
                 let lost = now - before;
@@ -425,7 +449,7 @@ impl Engine {
     fn close_waiting_too_long(&mut self) {
         let limit = self.config.store_timeout_ms;
         let now = self.now.mono;
-        let away = now.saturating_sub(self.contact) > limit;
+        let away = self.staleness() > limit;
         let late = |conn: &Connection| conn.oldest_write().is_some_and(|since| now.saturating_sub(since) > limit);
         let close: Vec<ConnectionId> =
             self.connections.iter().filter(|(_, conn)| away || late(conn)).map(|(id, _)| *id).collect();
@@ -500,6 +524,7 @@ impl Engine {
     pub(super) fn adopt(&mut self, replica: Replica) -> Replica {
         self.lists = Lists::default();
         self.metrics.snapshots.inc();
+        self.gate.show(replica.revision());
         std::mem::replace(&mut self.replica, replica)
     }
 
@@ -528,6 +553,7 @@ impl Engine {
         self.adopt(replica);
         self.store_revision = 0;
         self.contact = self.now.mono;
+        self.unwritten = None;
         self.reap_orphans();
     }
 }

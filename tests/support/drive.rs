@@ -189,7 +189,7 @@ impl Zketcd {
     }
 
     fn handshake(&mut self, write: Write) -> Talker {
-        let outbox = Arc::new(Outbox::new(64 << 20));
+        let outbox = Arc::new(Outbox::new(64 << 20, self.engine.gate().clone()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let id = self.engine.connect(outbox.clone(), peer, true);
         self.engine.handshake(id, write, self.now.mono);
