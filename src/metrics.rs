@@ -62,6 +62,8 @@ pub struct Metrics {
     pub batch_bytes: Histogram,
     /// Seconds from sending a batch until its outcome was known.
     pub commit_duration: Histogram,
+    /// Seconds for which answers waited until the embedded store had written what they tell.
+    pub held_duration: Histogram,
     /// Groups whose compares failed: somebody else's write came between.
     pub conflicts: IntCounter,
     /// Requests evaluated again after that.
@@ -141,6 +143,11 @@ impl Metrics {
             commit_duration: histogram(
                 "zketcd_commit_duration_seconds",
                 "Seconds from sending a batch to the store until its outcome was known",
+                &DURATION_BUCKETS,
+            ),
+            held_duration: histogram(
+                "zketcd_held_duration_seconds",
+                "Seconds for which answers waited until the embedded store had written what they tell; those of one connection and one revision count once",
                 &DURATION_BUCKETS,
             ),
             conflicts: counter(
@@ -490,6 +497,7 @@ mod tests {
         metrics.batch_requests.observe(60.0);
         metrics.batch_bytes.observe(5000.0);
         metrics.commit_duration.observe(0.002);
+        metrics.held_duration.observe(0.002);
         for counter in [&metrics.conflicts, &metrics.retries, &metrics.batches_resent, &metrics.snapshots] {
             counter.inc();
         }
@@ -499,6 +507,7 @@ mod tests {
             ("zketcd_batch_bytes_bucket{le=\"4096\"}", 0.0),
             ("zketcd_batch_bytes_bucket{le=\"16384\"}", 1.0),
             ("zketcd_commit_duration_seconds_count", 1.0),
+            ("zketcd_held_duration_seconds_count", 1.0),
             ("zketcd_conflicts_total", 1.0),
             ("zketcd_retries_total", 1.0),
             ("zketcd_batches_resent_total", 1.0),

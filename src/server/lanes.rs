@@ -33,6 +33,8 @@ pub async fn run(shared: Arc<Shared>, lane: usize) -> Over {
         }
     };
     loop {
+        // The tasks of connections that have something to read come first: it goes into this batch.
+        tokio::task::yield_now().await;
         id += 1;
         let (outgoing, turn) = shared.take(|engine| (engine.take_batch(lane, id), engine.next_turn()));
         let Some(outgoing) = outgoing else {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -119,6 +119,9 @@ impl Server {
             "the tree is read"
         );
         let engine = Engine::new(engine_config, metrics.clone(), me, replica, shared::now(started));
+        if let Some(durable) = store.durable() {
+            engine.gate().open(*durable.borrow(), |_| {});
+        }
         let shared = Arc::new(Shared::new(store, metrics, started, engine));
         Ok(Server { config: Arc::new(config), shared, identity, listener, admin })
     }
@@ -139,6 +142,10 @@ impl Server {
             };
             // It goes on while the server drains, and ends with it.
             AbortOnDropHandle::new(tokio::spawn(admin::serve(admin, pages, CancellationToken::new())))
+        });
+        let _gate = shared.store.durable().map(|durable| {
+            // While the server drains, too.
+            AbortOnDropHandle::new(tokio::spawn(open_gate(shared.clone(), durable)))
         });
         tracing::info!(address = %config.listen, "serving ZooKeeper clients");
         let clients = listener::run(shared.clone(), config.clone(), listener, shutdown.clone());
@@ -259,6 +266,17 @@ async fn open(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     Ok(store)
 }
 
+/// Lets answers go as the store writes what they tell.
+async fn open_gate(shared: Arc<Shared>, mut durable: watch::Receiver<i64>) {
+    loop {
+        let revision = *durable.borrow_and_update();
+        shared.gate.open(revision, |waited| shared.metrics.held_duration.observe(waited.as_secs_f64()));
+        if durable.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn tick(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -287,9 +305,16 @@ async fn probe(shared: Arc<Shared>, every: Duration) {
     }
 }
 
-/// Commits nothing, and returns when that is applied here.
+/// Commits nothing, and returns when that is applied here and lasts.
 pub(crate) async fn commit_nothing(shared: &Shared) -> Result<(), StoreError> {
     let (done, committed) = oneshot::channel();
     shared.with(|engine| engine.sync(done));
-    committed.await.map_err(|_| StoreError::Unavailable("the server begins anew".to_owned()))
+    let begins_anew = |_| StoreError::Unavailable("the server begins anew".to_owned());
+    committed.await.map_err(begins_anew)?;
+    let revision = shared.take(|engine| engine.replica().revision());
+    if let Some(mut durable) = shared.store.durable() {
+        let ended = |_| StoreError::Unavailable("the store has been closed".to_owned());
+        durable.wait_for(|durable| *durable >= revision).await.map_err(ended)?;
+    }
+    Ok(())
 }

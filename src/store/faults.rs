@@ -223,6 +223,10 @@ impl Store for Faulty {
         self.inner.limits()
     }
 
+    fn durable(&self) -> Option<watch::Receiver<i64>> {
+        self.inner.durable()
+    }
+
     async fn identity(&self) -> Result<Identity, StoreError> {
         self.call(self.inner.identity()).await
     }

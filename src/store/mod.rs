@@ -12,6 +12,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 
 /// The longest prefix, in bytes, that an implementation may put before its keys: every key of a transaction has it.
 pub const MAX_PREFIX: usize = 128;
@@ -190,6 +191,10 @@ pub type ChangeStream = BoxStream<'static, Result<Vec<Revision>, StoreError>>;
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn limits(&self) -> Limits;
+
+    /// Where answers, changes and snapshots may be ahead of what lasts: the revision up to which all does. What they tell of
+    /// a later one must not leave this process before this has reached it. `None`: whatever is told lasts.
+    fn durable(&self) -> Option<watch::Receiver<i64>>;
 
     /// Asked once at start; fails where the store is away or its credentials are wrong.
     async fn identity(&self) -> Result<Identity, StoreError>;

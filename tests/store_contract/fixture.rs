@@ -129,9 +129,13 @@ pub fn lease_id() -> i64 {
     0x7ee7_0000_0000_0000 + i64::from(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Applies `ops`; they must be taken.
+/// Applies `ops`; they must be taken. Returns when what they did lasts.
 pub async fn apply(store: &dyn Store, ops: impl Into<Vec<Op>>) -> TxnResult {
-    store.transact(then(ops)).await.unwrap()
+    let result = store.transact(then(ops)).await.unwrap();
+    if let Some(mut durable) = store.durable() {
+        durable.wait_for(|durable| *durable >= result.revision).await.unwrap();
+    }
+    result
 }
 
 /// The value of `key`, if it is there.

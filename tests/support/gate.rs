@@ -42,6 +42,10 @@ impl Store for Gated {
         self.store.limits()
     }
 
+    fn durable(&self) -> Option<watch::Receiver<i64>> {
+        self.store.durable()
+    }
+
     async fn identity(&self) -> Result<Identity, StoreError> {
         self.store.identity().await
     }

@@ -50,6 +50,11 @@ impl Store for Swap {
         self.limits
     }
 
+    /// Of two stores there is no one revision; what a crash would take nobody looks at who takes another store.
+    fn durable(&self) -> Option<watch::Receiver<i64>> {
+        None
+    }
+
     async fn identity(&self) -> Result<Identity, StoreError> {
         self.inner()?.identity().await
     }

@@ -148,33 +148,33 @@ impl Disk {
     }
 
     /// Writes what changed, all of it or nothing; when this returns, it has been fsynced.
-    pub fn write(&mut self, state: &State, touched: Touched) -> Result<(), Error> {
+    pub fn write(&mut self, touched: &Touched, revision: i64) -> Result<(), Error> {
         let records = touched.keys.len() + touched.leases.len() + 1;
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), records).durability(Some(DURABILITY));
         let mut name = Vec::new();
         let mut record = Vec::new();
         let mut bytes = recovery::BATCH_BYTES + records * recovery::ITEM_BYTES;
-        for (key, value) in touched.keys {
-            named(KEY, &key, &mut name);
+        for (key, value) in &touched.keys {
+            named(KEY, key, &mut name);
             bytes += name.len();
-            match state.entry(&key).zip(value) {
+            match value {
                 Some((entry, value)) => {
-                    encode(entry, &value, &mut record);
+                    encode(entry, value, &mut record);
                     bytes += record.len();
                     batch.insert(&self.keyspace, &name[..], &record[..]);
                 }
                 None => batch.remove(&self.keyspace, &name[..]),
             }
         }
-        for id in touched.leases {
+        for (id, ttl) in &touched.leases {
             named(LEASE, &id.to_be_bytes(), &mut name);
             bytes += name.len() + size_of::<i64>();
-            match state.lease_ttl(id) {
+            match ttl {
                 Some(ttl) => batch.insert(&self.keyspace, &name[..], ttl.to_be_bytes()),
                 None => batch.remove(&self.keyspace, &name[..]),
             }
         }
-        let last = LastWrite { number: self.writes + 1, revision: state.revision() };
+        let last = LastWrite { number: self.writes + 1, revision };
         batch.insert(&self.keyspace, LastWrite::NAME, last.encode());
         batch.commit()?;
         self.writes = last.number;
@@ -187,9 +187,14 @@ impl Disk {
         self.ahead.keep();
     }
 
-    /// Every key that `state` has, all of which has been written.
-    pub fn entries(&self, state: &State) -> Result<Vec<KeyValue>, StoreError> {
-        let mut entries = Vec::with_capacity(state.keys());
+    /// The values, for whoever reads them while this one writes.
+    pub fn values(&self) -> Written {
+        Written(self.keyspace.clone())
+    }
+
+    /// Every key, about `keys` of them.
+    pub fn entries(&self, keys: usize) -> Result<Vec<KeyValue>, StoreError> {
+        let mut entries = Vec::with_capacity(keys);
         for pair in self.keyspace.prefix([KEY]) {
             let (name, record) = pair.into_inner().map_err(lost)?;
             let key_record = name.split_first().zip(decode(&record));
@@ -200,11 +205,20 @@ impl Disk {
     }
 }
 
-impl Values for Disk {
+/// The values that have been written.
+pub(super) struct Written(Keyspace);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Written")
+    }
+}
+
+impl Values for Written {
     fn value(&self, key: &[u8]) -> Result<Bytes, StoreError> {
         let mut name = Vec::new();
         named(KEY, key, &mut name);
-        let record = self.keyspace.get(&name).map_err(lost)?;
+        let record = self.0.get(&name).map_err(lost)?;
         let value = record.as_deref().and_then(decode).map(|(_, value)| Bytes::copy_from_slice(value));
         value.ok_or_else(|| lost(format!("no record of {} can be read", key.escape_ascii())))
     }
@@ -507,7 +521,7 @@ mod tests {
         let cluster = disk.cluster();
         state.grant(7, 60, Instant::now()).unwrap();
         let touched = state.take_touched();
-        disk.write(&state, touched).unwrap();
+        disk.write(&touched, state.revision()).unwrap();
         drop(disk);
         for is_in_table in [false, true] {
             fs::write(dir.path().join(UNFINISHED), "").unwrap();

@@ -1,22 +1,23 @@
-//! The one place where commands are carried out, a group at a time: evaluate all, write once, publish, answer.
+//! The one place where commands are carried out: evaluate, publish, answer; what they change is written later.
 //!
-//! In memory are the keys and their revisions, which transactions compare, and the values that the group at work has put.
+//! In memory are the keys and their revisions, which transactions compare, and the values that have not been written yet.
 //! Others are read back from where they were written to. zketcd's transactions ask for one where an answer was lost; a
 //! snapshot, at a start or where the history is gone, reads all.
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::disk::{self, Disk};
-use super::journal::Journal;
+use super::disk::Written;
+use super::journal::{self, Journal};
 use super::memory::Memory;
 use super::state::{State, Touched, Values};
 use crate::store::{Revision, Snapshot, StoreError, Txn, TxnResult};
 
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What is asked of the engine. Times come from the caller, whose clock a test may have stopped.
 #[derive(Debug)]
@@ -29,54 +30,37 @@ pub(super) enum Command {
     Expire { now: Instant, answer: Answer<()> },
 }
 
-/// What a command came to, held back until the group has been written.
-enum Outcome {
-    Transact(Answer<TxnResult>, Result<TxnResult, StoreError>),
-    Snapshot(Answer<Snapshot>),
-    Done(Answer<()>, Result<(), StoreError>),
+/// What changed since the last group was taken, to be written together.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub touched: Arc<Touched>,
+    /// What the store is at with it.
+    pub revision: i64,
+    /// How many keys there are with it.
+    pub keys: usize,
+    /// Snapshots asked for meanwhile: of what there is with this group.
+    pub snapshots: Vec<Answer<Snapshot>>,
 }
 
-/// Where keys and values are kept.
+/// Where the values are that the state gave away.
 #[derive(Debug)]
 pub(super) enum Backing {
     Memory(Memory),
-    Disk(Disk),
-}
-
-impl Backing {
-    fn write(&mut self, state: &State, touched: Touched) -> Result<(), disk::Error> {
-        match self {
-            Backing::Memory(memory) => {
-                memory.write(touched);
-                Ok(())
-            }
-            Backing::Disk(disk) => disk.write(state, touched),
-        }
-    }
-
-    /// What can be done for the next write before there is one.
-    fn make_room(&mut self) {
-        if let Backing::Disk(disk) = self {
-            disk.make_room();
-        }
-    }
-
-    /// All that was written.
-    fn snapshot(&self, state: &State) -> Result<Snapshot, StoreError> {
-        let revision = state.revision();
-        let entries = match self {
-            Backing::Memory(memory) => memory.entries(state),
-            Backing::Disk(disk) => disk.entries(state)?,
-        };
-        Ok(Snapshot { revision, entries })
-    }
+    /// `writing`: the group that was taken last.
+    Disk {
+        written: Written,
+        writing: Arc<Touched>,
+    },
 }
 
 impl Values for Backing {
     fn value(&self, key: &[u8]) -> Result<Bytes, StoreError> {
         match self {
             Backing::Memory(memory) => memory.value(key),
-            Backing::Disk(disk) => disk.value(key),
+            Backing::Disk { written, writing } => match writing.keys.get(key) {
+                Some(Some((_, value))) => Ok(value.clone()),
+                _ => written.value(key),
+            },
         }
     }
 }
@@ -88,6 +72,12 @@ pub(super) struct Engine {
     journal: Arc<Journal>,
     /// When the next lease expires.
     next_expiry: watch::Sender<Option<Instant>>,
+    /// Those who asked for a snapshot since the last group was taken.
+    snapshots: Vec<Answer<Snapshot>>,
+    /// Bytes changed since then.
+    unwritten: usize,
+    /// A command is being carried out. Where one was left half done, by a panic, nothing of it is written.
+    midway: bool,
     /// Set once a write failed: what the state holds then is not what the disk holds.
     failed: Option<StoreError>,
 }
@@ -95,105 +85,128 @@ pub(super) struct Engine {
 impl Engine {
     pub fn new(state: State, backing: Backing, journal: Arc<Journal>) -> Self {
         let next_expiry = watch::Sender::new(state.next_expiry());
-        Engine { state, backing, journal, next_expiry, failed: None }
+        Engine {
+            state,
+            backing,
+            journal,
+            next_expiry,
+            snapshots: Vec::new(),
+            unwritten: 0,
+            midway: false,
+            failed: None,
+        }
     }
 
     pub fn next_expiry(&self) -> watch::Receiver<Option<Instant>> {
         self.next_expiry.subscribe()
     }
 
-    /// Carries out a group. Nothing of it is seen or answered before all of it is on the disk.
-    pub fn run(&mut self, group: impl Iterator<Item = Command>) {
-        let mut revisions = Vec::new();
-        let mut outcomes = Vec::with_capacity(group.size_hint().0);
-        for command in group {
-            outcomes.push(self.evaluate(command, &mut revisions));
-        }
-        let touched = self.state.take_touched();
-        if self.failed.is_none()
-            && !touched.is_empty()
-            && let Err(error) = self.backing.write(&self.state, touched)
-        {
-            self.fail(error);
-        }
-        if let Some(error) = &self.failed {
-            outcomes.into_iter().for_each(|outcome| outcome.refuse(error));
-            return;
-        }
-        self.journal.publish(revisions);
-        let mut snapshots = Vec::new();
-        for outcome in outcomes {
-            // Whoever asked may have gone: then nobody is told.
-            match outcome {
-                Outcome::Transact(answer, result) => drop(answer.send(result)),
-                Outcome::Done(answer, result) => drop(answer.send(result)),
-                Outcome::Snapshot(answer) => snapshots.push(answer),
-            }
-        }
-        let next = self.state.next_expiry();
-        self.next_expiry.send_if_modified(|at| std::mem::replace(at, next) != next);
-        self.backing.make_room();
-        // These take time, and nobody has to wait for another's.
-        for answer in snapshots.into_iter().filter(|answer| !answer.is_closed()) {
-            let _ = answer.send(self.backing.snapshot(&self.state));
-        }
+    pub fn revision(&self) -> i64 {
+        self.state.revision()
     }
 
-    fn evaluate(&mut self, command: Command, revisions: &mut Vec<Revision>) -> Outcome {
-        if let Some(error) = &self.failed {
-            return command.refused(error.clone());
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Bytes of changes that no group has taken yet.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten
+    }
+
+    /// Carries out a command. With a data directory what it changed has yet to be written when it is answered.
+    pub fn run(&mut self, command: Command) {
+        if self.midway {
+            self.fail(StoreError::Unavailable("a command was left half done".to_owned()), Vec::new());
         }
+        if let Some(error) = &self.failed {
+            return command.refuse(error.clone());
+        }
+        self.midway = true;
         match command {
             Command::Transact { txn, answer } => {
                 let result = self.state.transact(txn, &self.backing).map(|(result, written)| {
-                    revisions.extend(written);
+                    self.publish(written.into_iter().collect());
                     result
                 });
-                Outcome::Transact(answer, result)
+                // Whoever asked may have gone: then nobody is told.
+                let _ = answer.send(result);
             }
-            Command::Snapshot { answer } => Outcome::Snapshot(answer),
-            Command::Grant { id, ttl, now, answer } => Outcome::Done(answer, self.state.grant(id, ttl, now)),
-            Command::KeepAlive { id, now, answer } => Outcome::Done(answer, self.state.keep_alive(id, now)),
+            Command::Snapshot { answer } => match &self.backing {
+                Backing::Memory(memory) => {
+                    let entries = memory.entries(&self.state);
+                    let _ = answer.send(Ok(Snapshot { revision: self.state.revision(), entries }));
+                }
+                Backing::Disk { .. } => self.snapshots.push(answer),
+            },
+            Command::Grant { id, ttl, now, answer } => {
+                let _ = answer.send(self.state.grant(id, ttl, now));
+            }
+            Command::KeepAlive { id, now, answer } => {
+                let _ = answer.send(self.state.keep_alive(id, now));
+            }
             Command::Revoke { id, answer } => {
-                revisions.extend(self.state.revoke(id));
-                Outcome::Done(answer, Ok(()))
+                let written = self.state.revoke(id);
+                self.publish(written.into_iter().collect());
+                let _ = answer.send(Ok(()));
             }
             Command::Expire { now, answer } => {
-                revisions.extend(self.state.expire(now));
-                Outcome::Done(answer, Ok(()))
+                let written = self.state.expire(now);
+                self.publish(written);
+                let _ = answer.send(Ok(()));
             }
         }
+        if let Backing::Memory(memory) = &mut self.backing {
+            memory.write(self.state.take_touched());
+        }
+        let next = self.state.next_expiry();
+        self.next_expiry.send_if_modified(|at| mem::replace(at, next) != next);
+        self.midway = false;
     }
 
-    fn fail(&mut self, error: disk::Error) {
-        tracing::error!(%error, "the data directory can't be written; the store stops");
-        let error = StoreError::Unavailable(format!("the data directory can't be written: {error}"));
+    fn publish(&mut self, revisions: Vec<Revision>) {
+        self.unwritten += revisions.iter().map(journal::size).sum::<usize>();
+        self.journal.publish(revisions);
+    }
+
+    /// Takes what has to be written; none where there is nothing. The group before it has been written.
+    pub fn take(&mut self) -> Option<Group> {
+        if self.failed.is_some() || self.midway {
+            return None;
+        }
+        let touched = Arc::new(self.state.take_touched());
+        self.unwritten = 0;
+        if let Backing::Disk { writing, .. } = &mut self.backing {
+            *writing = touched.clone();
+        }
+        let snapshots = mem::take(&mut self.snapshots);
+        let is_some = !touched.is_empty() || !snapshots.is_empty();
+        is_some.then(|| Group { touched, revision: self.state.revision(), keys: self.state.keys(), snapshots })
+    }
+
+    /// Carries out nothing any more, and lets go of the disk: what was taken last, with these snapshots, is not written.
+    pub fn fail(&mut self, error: StoreError, snapshots: Vec<Answer<Snapshot>>) {
         self.journal.close(error.clone());
-        self.failed = Some(error);
+        for answer in snapshots.into_iter().chain(mem::take(&mut self.snapshots)) {
+            let _ = answer.send(Err(error.clone()));
+        }
+        self.state.take_touched();
+        self.unwritten = 0;
+        self.backing = Backing::Memory(Memory::default());
+        self.failed.get_or_insert(error);
         self.next_expiry.send_replace(None);
     }
 }
 
 impl Command {
-    fn refused(self, error: StoreError) -> Outcome {
+    fn refuse(self, error: StoreError) {
         match self {
-            Command::Transact { answer, .. } => Outcome::Transact(answer, Err(error)),
-            Command::Snapshot { answer } => Outcome::Snapshot(answer),
+            Command::Transact { answer, .. } => drop(answer.send(Err(error))),
+            Command::Snapshot { answer } => drop(answer.send(Err(error))),
             Command::Grant { answer, .. }
             | Command::KeepAlive { answer, .. }
             | Command::Revoke { answer, .. }
-            | Command::Expire { answer, .. } => Outcome::Done(answer, Err(error)),
-        }
-    }
-}
-
-impl Outcome {
-    fn refuse(self, error: &StoreError) {
-        let error = error.clone();
-        match self {
-            Outcome::Transact(answer, _) => drop(answer.send(Err(error))),
-            Outcome::Snapshot(answer) => drop(answer.send(Err(error))),
-            Outcome::Done(answer, _) => drop(answer.send(Err(error))),
+            | Command::Expire { answer, .. } => drop(answer.send(Err(error))),
         }
     }
 }
@@ -203,6 +216,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::store::embedded::disk::Disk;
     use crate::store::{Compare, CompareOp, Limits, Op, OpResult, Target};
 
     const LIMITS: Limits = Limits { txn_ops: 10, request_bytes: 100_000 };
@@ -215,10 +229,12 @@ mod tests {
         Engine::new(state, Backing::Memory(Memory::default()), journal)
     }
 
-    fn durable(dir: &Path) -> Engine {
+    /// An engine, and the directory that it leaves to its caller.
+    fn durable(dir: &Path) -> (Engine, Disk) {
         let (disk, state) = Disk::open(dir, LIMITS, Instant::now()).unwrap();
         let journal = Journal::new(state.revision());
-        Engine::new(state, Backing::Disk(disk), journal)
+        let backing = Backing::Disk { written: disk.values(), writing: Arc::default() };
+        (Engine::new(state, backing, journal), disk)
     }
 
     fn put(value: &'static str, lease: i64) -> Op {
@@ -243,8 +259,8 @@ mod tests {
         Txn { compare: vec![compare], then: vec![get(), Op::Txn(inner), get()], otherwise: vec![get()] }
     }
 
-    /// What the commands come to, each with so many others in a group.
-    fn played(mut engine: Engine, in_group: usize) -> (Vec<TxnResult>, Snapshot) {
+    /// What the commands come to, so many of which are taken together, and written while the next ones are carried out.
+    fn played(mut engine: Engine, mut disk: Option<Disk>, in_group: usize) -> (Vec<TxnResult>, Snapshot) {
         let txns = vec![
             step(None, put("1", 0)),
             step(Some("1"), put("2", LEASE)),
@@ -268,10 +284,22 @@ mod tests {
         ask(&mut commands, step(Some("6"), put("7", 0)));
         let (answer, mut snapshot) = oneshot::channel();
         commands.push(Command::Snapshot { answer });
+        let mut taken = None;
+        let mut write = |group: Option<Group>| {
+            let Some((disk, group)) = disk.as_mut().zip(group) else { return };
+            disk.write(&group.touched, group.revision).unwrap();
+            for answer in group.snapshots {
+                let entries = disk.entries(group.keys).unwrap();
+                answer.send(Ok(Snapshot { revision: group.revision, entries })).unwrap();
+            }
+        };
         let mut commands = commands.into_iter().peekable();
         while commands.peek().is_some() {
-            engine.run(commands.by_ref().take(in_group));
+            commands.by_ref().take(in_group).for_each(|command| engine.run(command));
+            write(taken.take());
+            taken = engine.take();
         }
+        write(taken);
         let results = answers.into_iter().map(|mut answered| answered.try_recv().unwrap().unwrap()).collect();
         (results, snapshot.try_recv().unwrap().unwrap())
     }
@@ -291,7 +319,7 @@ mod tests {
 
     #[test]
     fn commands_of_one_group_see_each_other() {
-        let alone = played(memory(), 1);
+        let alone = played(memory(), None, 1);
         let seen: Vec<String> = alone
             .0
             .iter()
@@ -304,9 +332,29 @@ mod tests {
         assert_eq!(seen, ["--11", "1122", "2", "22--", "--33", "3344", "4455", "--66", "6677"]);
         assert_eq!(alone.1.entries.iter().map(|kv| (&kv.value[..], kv.version)).collect::<Vec<_>>(), [(&b"7"[..], 2)]);
         for in_group in [1, 2, 3, 4, 100] {
-            assert_eq!(played(memory(), in_group), alone, "{in_group} in memory");
+            assert_eq!(played(memory(), None, in_group), alone, "{in_group} in memory");
             let dir = tempfile::tempdir().unwrap();
-            assert_eq!(played(durable(dir.path()), in_group), alone, "{in_group} in a directory");
+            let (engine, disk) = durable(dir.path());
+            assert_eq!(played(engine, Some(disk), in_group), alone, "{in_group} in a directory");
         }
+    }
+
+    /// A disk that takes no more: what came meanwhile is not written behind a gap.
+    #[test]
+    fn after_a_failed_write_nothing_is_carried_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, _disk) = durable(dir.path());
+        let ask = |engine: &mut Engine, value| {
+            let (answer, mut answered) = oneshot::channel();
+            engine.run(Command::Transact { txn: Txn { then: vec![put(value, 0)], ..Txn::default() }, answer });
+            answered.try_recv().unwrap()
+        };
+        ask(&mut engine, "1").unwrap();
+        assert!(engine.take().is_some());
+        ask(&mut engine, "2").unwrap();
+        let error = StoreError::Unavailable("full".to_owned());
+        engine.fail(error.clone(), Vec::new());
+        assert!(engine.take().is_none());
+        assert_eq!(ask(&mut engine, "3"), Err(error));
     }
 }

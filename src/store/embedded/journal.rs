@@ -168,7 +168,8 @@ impl Reader {
     }
 }
 
-fn size(revision: &Revision) -> usize {
+/// What a revision takes in memory, about.
+pub(super) fn size(revision: &Revision) -> usize {
     let bytes = |change: &Change| match change {
         Change::Put(kv) => kv.key.len() + kv.value.len() + CHANGE_BYTES,
         Change::Delete { key } => key.len() + CHANGE_BYTES,

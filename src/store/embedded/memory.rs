@@ -14,7 +14,7 @@ impl Memory {
     pub fn write(&mut self, touched: Touched) {
         for (key, value) in touched.keys {
             match value {
-                Some(value) => self.0.insert(key, value),
+                Some((_, value)) => self.0.insert(key, value),
                 None => self.0.remove(&key),
             };
         }

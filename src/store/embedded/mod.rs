@@ -6,10 +6,11 @@
 //! - `memory`, `disk`: where the values are; the latter is the data directory.
 //! - `recovery`: what a crash or a disk did to it.
 //! - `ahead`: blocks for the journal, there before they are needed.
-//! - `engine`: groups of commands: evaluate, write, publish, answer.
+//! - `engine`: commands: evaluate, publish, answer.
 //!
-//! In memory, a call runs the engine where it is called. With a data directory one thread owns the engine, takes all
-//! that has queued up while it wrote the group before, and writes that with one fsync.
+//! A call runs the engine where it is called. With a data directory a thread writes what changed: all that has come up
+//! while it wrote the group before, with one fsync. So an answer may be ahead of the disk, and [`Store::durable`] says how
+//! far that is: to wait for it is the caller's part, who can do something else meanwhile.
 
 mod ahead;
 mod check;
@@ -21,24 +22,22 @@ mod recovery;
 mod state;
 
 use std::fmt;
-use std::iter;
+use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
 use self::disk::Disk;
-use self::engine::{Backing, Command, Engine};
+use self::engine::{Answer, Backing, Command, Engine, Group};
 use self::journal::Journal;
 use self::memory::Memory;
-use self::state::State;
+use self::state::{State, Touched};
 use super::{ChangeStream, Identity, Limits, Snapshot, Store, StoreError, Txn, TxnResult};
 
 /// How many operations a transaction may have: sixteen times the requests of the largest batch (4,095).
@@ -47,14 +46,9 @@ const TXN_OPS: usize = 65_536;
 /// How many bytes of keys and values a transaction may have: sixty times ZooKeeper's largest request.
 const REQUEST_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many commands wait for the writing thread before callers do.
-const QUEUE: usize = 16_384;
-
-/// How many commands share one fsync at most, so that the first one's answer does not wait for ever more.
-const GROUP: usize = 8_192;
-
-/// How long the expiry of leases stands back from a full queue: about one group's writing.
-const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
+/// How many bytes of changes may wait for the writing thread: then callers wait too. As much as a disk writes in a tenth of
+/// a second or so, and four of etcd's largest transactions.
+const UNWRITTEN_BYTES: usize = 16 * 1024 * 1024;
 
 /// See the module's documentation.
 pub struct Embedded {
@@ -68,7 +62,91 @@ pub struct Embedded {
 /// Where commands go.
 enum Front {
     Memory(Arc<Mutex<Engine>>),
-    Durable { queue: Option<mpsc::Sender<Command>>, writer: Option<JoinHandle<()>> },
+    Durable { core: Arc<Core>, writer: Option<JoinHandle<()>> },
+}
+
+/// What callers and the writing thread of a durable store share.
+struct Core {
+    engine: Mutex<Engine>,
+    /// There is something to write, or nothing will come any more.
+    work: Condvar,
+    closed: AtomicBool,
+    /// A group has been taken, or none will be any more.
+    taken: Notify,
+    /// The last revision that has been written.
+    durable: watch::Sender<i64>,
+}
+
+impl Core {
+    /// For what is on the disk.
+    fn new(state: State, disk: &Disk) -> (Self, Arc<Journal>) {
+        let revision = state.revision();
+        let journal = Journal::new(revision);
+        let backing = Backing::Disk { written: disk.values(), writing: Arc::default() };
+        let core = Core {
+            engine: Mutex::new(Engine::new(state, backing, journal.clone())),
+            work: Condvar::new(),
+            closed: AtomicBool::new(false),
+            taken: Notify::new(),
+            durable: watch::Sender::new(revision),
+        };
+        (core, journal)
+    }
+
+    fn run(&self, command: Command) {
+        self.engine.lock().run(command);
+        self.work.notify_one();
+    }
+
+    /// Waits while there is too much to be written.
+    async fn room(&self) {
+        loop {
+            // It hears of what comes from here on.
+            let taken = self.taken.notified();
+            if self.engine.lock().unwritten() < UNWRITTEN_BYTES {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Waits until all is written that there is now, or nothing will be any more.
+    async fn all_written(&self) {
+        let revision = self.engine.lock().revision();
+        let mut durable = self.durable.subscribe();
+        // The sender is here.
+        let _ = durable.wait_for(|durable| *durable >= revision || self.engine.lock().has_failed()).await;
+    }
+
+    fn fail(&self, error: StoreError, snapshots: Vec<Answer<Snapshot>>) {
+        self.engine.lock().fail(error, snapshots);
+        // Whoever waits goes on, and is refused.
+        self.taken.notify_waiters();
+        self.durable.send_modify(|_| {});
+    }
+
+    /// Lets the writing thread end when all is written.
+    fn close(&self) {
+        // In the lock, so that the thread is not between its look and its wait.
+        let _engine = self.engine.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        self.work.notify_one();
+    }
+
+    /// What is to be written next; none at the end.
+    fn next(&self) -> Option<Group> {
+        let mut engine = self.engine.lock();
+        loop {
+            if let Some(group) = engine.take() {
+                self.taken.notify_waiters();
+                return Some(group);
+            }
+            if self.closed.load(Ordering::Relaxed) {
+                return None;
+            }
+            self.work.wait(&mut engine);
+        }
+    }
 }
 
 impl Embedded {
@@ -87,13 +165,13 @@ impl Embedded {
     pub fn open(dir: &Path) -> Result<Arc<Self>, StoreError> {
         let (disk, state) = Disk::open(dir, Self::LIMITS, Instant::now())?;
         let cluster = disk.cluster();
-        let journal = Journal::new(state.revision());
-        let engine = Engine::new(state, Backing::Disk(disk), journal.clone());
-        let next_expiry = engine.next_expiry();
-        let (queue, commands) = mpsc::channel(QUEUE);
-        let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(|| write_groups(engine, commands));
+        let (core, journal) = Core::new(state, &disk);
+        let core = Arc::new(core);
+        let next_expiry = core.engine.lock().next_expiry();
+        let shared = core.clone();
+        let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || write_groups(&shared, disk));
         let writer = writer.map_err(|error| StoreError::Rejected(format!("no thread for the store: {error}")))?;
-        let front = Front::Durable { queue: Some(queue), writer: Some(writer) };
+        let front = Front::Durable { core, writer: Some(writer) };
         Ok(Self::new(front, journal, next_expiry, cluster))
     }
 
@@ -121,9 +199,8 @@ impl Embedded {
         let (answer, answered) = oneshot::channel();
         let command = command(answer);
         match &self.front {
-            Front::Memory(engine) => engine.lock().run(iter::once(command)),
-            Front::Durable { queue: Some(queue), .. } => queue.send(command).await.map_err(|_| stopped())?,
-            Front::Durable { queue: None, .. } => return Err(stopped()),
+            Front::Memory(engine) => engine.lock().run(command),
+            Front::Durable { core, .. } => core.run(command),
         }
         answered.await.map_err(|_| stopped())?
     }
@@ -133,8 +210,7 @@ impl Embedded {
         if !self.expiring.swap(true, Ordering::Relaxed) {
             let back = match &self.front {
                 Front::Memory(engine) => Back::Memory(Arc::downgrade(engine)),
-                Front::Durable { queue: Some(queue), .. } => Back::Durable(queue.downgrade()),
-                Front::Durable { queue: None, .. } => return,
+                Front::Durable { core, .. } => Back::Durable(Arc::downgrade(core)),
             };
             tokio::spawn(expire_leases(self.next_expiry.clone(), back));
         }
@@ -144,9 +220,9 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.journal.close(stopped());
-        if let Front::Durable { queue, writer } = &mut self.front {
-            // The thread ends with the queue; waited for, so that the directory is free again when this returns.
-            queue.take();
+        if let Front::Durable { core, writer } = &mut self.front {
+            // Waited for, so that all is written and the directory is free again when this returns.
+            core.close();
             if let Some(writer) = writer.take() {
                 let _ = writer.join();
             }
@@ -175,13 +251,28 @@ impl Store for Embedded {
         Self::LIMITS
     }
 
+    fn durable(&self) -> Option<watch::Receiver<i64>> {
+        match &self.front {
+            Front::Memory(_) => None,
+            Front::Durable { core, .. } => Some(core.durable.subscribe()),
+        }
+    }
+
     async fn identity(&self) -> Result<Identity, StoreError> {
         let description = self.description().to_owned();
         Ok(Identity { cluster_id: self.cluster, warnings: Vec::new(), description })
     }
 
     async fn transact(&self, txn: Txn) -> Result<TxnResult, StoreError> {
-        self.submit(|answer| Command::Transact { txn, answer }).await
+        if let Front::Durable { core, .. } = &self.front {
+            core.room().await;
+        }
+        let result = self.submit(|answer| Command::Transact { txn, answer }).await;
+        if let (Front::Durable { core, .. }, Err(StoreError::LeaseNotFound { .. })) = (&self.front, &result) {
+            // No revision goes with it that would tell the caller to wait for the lease's end to last.
+            core.all_written().await;
+        }
+        result
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
@@ -207,17 +298,44 @@ impl Store for Embedded {
 }
 
 /// The writing thread of a durable store.
-fn write_groups(mut engine: Engine, mut commands: mpsc::Receiver<Command>) {
-    let mut group = Vec::new();
-    while commands.blocking_recv_many(&mut group, GROUP) > 0 {
-        engine.run(group.drain(..));
+fn write_groups(core: &Core, mut disk: Disk) {
+    let _ended = Ended(core);
+    let mut written: Arc<Touched> = Arc::default();
+    while let Some(Group { touched, revision, keys, snapshots }) = core.next() {
+        // Not before: the engine had it too, and would have freed it behind its lock.
+        drop(mem::take(&mut written));
+        if !touched.is_empty()
+            && let Err(error) = disk.write(&touched, revision)
+        {
+            tracing::error!(%error, "the data directory can't be written; the store stops");
+            let error = StoreError::Unavailable(format!("the data directory can't be written: {error}"));
+            core.fail(error, snapshots);
+            continue;
+        }
+        core.durable.send_replace(revision);
+        disk.make_room();
+        // These take time, and nobody has to wait for another's.
+        for answer in snapshots.into_iter().filter(|answer| !answer.is_closed()) {
+            let _ = answer.send(disk.entries(keys).map(|entries| Snapshot { revision, entries }));
+        }
+        written = touched;
+    }
+}
+
+/// The end of the writing thread, whatever brought it about: nothing is carried out any more. It comes before the disk's,
+/// whose lock tells that nobody has its files open.
+struct Ended<'a>(&'a Core);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fail(stopped(), Vec::new());
     }
 }
 
 /// The way back to the engine that does not keep it alive.
 enum Back {
     Memory(Weak<Mutex<Engine>>),
-    Durable(mpsc::WeakSender<Command>),
+    Durable(Weak<Core>),
 }
 
 impl Back {
@@ -226,19 +344,8 @@ impl Back {
         let (answer, answered) = oneshot::channel();
         let command = Command::Expire { now: Instant::now(), answer };
         match self {
-            Back::Memory(engine) => engine.upgrade()?.lock().run(iter::once(command)),
-            Back::Durable(queue) => {
-                // Never waits with the queue in hand: the store's drop waits for the last of them.
-                let sent = queue.upgrade()?.try_send(command);
-                match sent {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(_)) => {
-                        sleep(FULL_QUEUE_PAUSE).await;
-                        return Some(());
-                    }
-                    Err(TrySendError::Closed(_)) => return None,
-                }
-            }
+            Back::Memory(engine) => engine.upgrade()?.lock().run(command),
+            Back::Durable(core) => core.upgrade()?.run(command),
         }
         answered.await.ok().map(drop)
     }
@@ -279,4 +386,60 @@ fn random_id() -> u64 {
         tracing::warn!(%error, "no random number for the store's id");
         0
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+    use crate::store::Op;
+
+    /// A store whose thread does not write: the test does.
+    fn unwritten(dir: &Path) -> (Embedded, Arc<Core>, Disk) {
+        let (disk, state) = Disk::open(dir, Embedded::LIMITS, Instant::now()).unwrap();
+        let (core, journal) = Core::new(state, &disk);
+        let core = Arc::new(core);
+        let next_expiry = core.engine.lock().next_expiry();
+        let front = Front::Durable { core: core.clone(), writer: None };
+        let embedded =
+            Embedded { front, journal, next_expiry, expiring: AtomicBool::new(false), cluster: disk.cluster() };
+        (embedded, core, disk)
+    }
+
+    fn put(bytes: usize, lease: i64) -> Txn {
+        let op = Op::Put { key: "k".into(), value: vec![0; bytes].into(), lease };
+        Txn { then: vec![op], ..Txn::default() }
+    }
+
+    #[tokio::test]
+    async fn transactions_wait_for_a_slow_disk_and_leases_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, core, _disk) = unwritten(dir.path());
+        store.lease_grant(7, 60).await.unwrap();
+        store.transact(put(UNWRITTEN_BYTES, 7)).await.unwrap();
+        let mut waits = pin!(store.transact(put(1, 0)));
+        assert!(poll!(&mut waits).is_pending());
+        store.lease_keep_alive(7).await.unwrap();
+        assert!(core.next().is_some());
+        waits.await.unwrap();
+    }
+
+    /// As whoever hears of it will say that the session is over.
+    #[tokio::test]
+    async fn a_lease_that_is_gone_is_told_of_when_that_lasts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, core, _disk) = unwritten(dir.path());
+        store.lease_grant(7, 60).await.unwrap();
+        store.transact(put(1, 7)).await.unwrap();
+        store.lease_revoke(7).await.unwrap();
+        let mut refused = pin!(store.transact(put(1, 7)));
+        assert!(poll!(&mut refused).is_pending());
+        let Group { revision, .. } = core.next().unwrap();
+        assert!(poll!(&mut refused).is_pending());
+        core.durable.send_replace(revision);
+        assert_eq!(refused.await, Err(StoreError::LeaseNotFound { id: 7 }));
+    }
 }

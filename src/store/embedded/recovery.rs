@@ -296,9 +296,9 @@ mod tests {
 
     fn write(disk: &mut Disk, state: &mut State, key: &'static str) {
         let put = Op::Put { key: key.into(), value: vec![b'v'; LARGE].into(), lease: 0 };
-        state.transact(Txn { then: vec![put], ..Txn::default() }, disk).unwrap();
+        state.transact(Txn { then: vec![put], ..Txn::default() }, &disk.values()).unwrap();
         let touched = state.take_touched();
-        disk.write(state, touched).unwrap();
+        disk.write(&touched, state.revision()).unwrap();
     }
 
     /// As a disk leaves blocks that it never wrote.

@@ -63,9 +63,10 @@ pub(super) trait Values {
 /// What changed since it was last taken: what has to be written.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// Each key with its value, none where it has gone.
-    pub keys: HashMap<Bytes, Option<Bytes>>,
-    pub leases: HashSet<i64>,
+    /// Each key with its counters and its value, none where it has gone.
+    pub keys: HashMap<Bytes, Option<(Entry, Bytes)>>,
+    /// Each lease with its ttl in seconds, none where it has gone.
+    pub leases: HashMap<i64, Option<i64>>,
 }
 
 impl Touched {
@@ -134,6 +135,7 @@ impl State {
         self.keys.find(key).and_then(|number| self.keys.get(number)).map(|key| &key.entry)
     }
 
+    #[cfg(test)]
     pub fn lease_ttl(&self, id: i64) -> Option<i64> {
         self.leases.get(&id).map(|lease| lease.ttl)
     }
@@ -169,8 +171,9 @@ impl State {
         if self.leases.contains_key(&id) {
             return Err(StoreError::LeaseExists { id });
         }
-        self.insert_lease(id, ttl.max(MIN_TTL), now);
-        self.touched.leases.insert(id);
+        let ttl = ttl.max(MIN_TTL);
+        self.insert_lease(id, ttl, now);
+        self.touched.leases.insert(id, Some(ttl));
         Ok(())
     }
 
@@ -179,7 +182,8 @@ impl State {
         let lease = self.leases.get_mut(&id).filter(|lease| lease.expires > now);
         let lease = lease.ok_or(StoreError::LeaseNotFound { id })?;
         self.expiries.remove(&(lease.expires, id));
-        lease.expires = expiry(now, lease.ttl);
+        // Of two that were asked for together, the later one counts, whichever comes first.
+        lease.expires = lease.expires.max(expiry(now, lease.ttl));
         self.expiries.insert((lease.expires, id));
         Ok(())
     }
@@ -188,7 +192,7 @@ impl State {
     pub fn revoke(&mut self, id: i64) -> Option<Revision> {
         let lease = self.leases.remove(&id)?;
         self.expiries.remove(&(lease.expires, id));
-        self.touched.leases.insert(id);
+        self.touched.leases.insert(id, None);
         let mut keys: Vec<Bytes> = lease.keys.into_iter().collect();
         keys.sort_unstable();
         let mut changes = Vec::with_capacity(keys.len());
@@ -229,7 +233,7 @@ impl State {
 
     fn value(&self, key: &[u8], values: &impl Values) -> Result<Option<Bytes>, StoreError> {
         match self.touched.keys.get(key) {
-            Some(value) => Ok(value.clone()),
+            Some(record) => Ok(record.as_ref().map(|(_, value)| value.clone())),
             None => self.keys.find(key).map(|_| values.value(key)).transpose(),
         }
     }
@@ -268,7 +272,8 @@ impl State {
                 Op::Get { key } => {
                     let before = plan.reads.pop_front();
                     OpResult::Get(self.entry(&key).map(|entry| {
-                        let written = self.touched.keys.get(&key).cloned().flatten();
+                        let written = self.touched.keys.get(&key).and_then(Option::as_ref);
+                        let written = written.map(|(_, value)| value.clone());
                         key_value(key, written.or(before).unwrap_or_default(), entry)
                     }))
                 }
@@ -301,7 +306,7 @@ impl State {
             self.detach(&key, old_lease);
             self.attach(&key, lease);
         }
-        self.touched.keys.insert(key.clone(), Some(value.clone()));
+        self.touched.keys.insert(key.clone(), Some((entry, value.clone())));
         changes.push(Change::Put(key_value(key, value, &entry)));
     }
 

@@ -102,6 +102,10 @@ impl Store for Etcd {
     }
 
     /// Members that do not answer are a warning, unless none does. `Rejected` where they are of different clusters.
+    fn durable(&self) -> Option<tokio::sync::watch::Receiver<i64>> {
+        None
+    }
+
     async fn identity(&self) -> Result<Identity, StoreError> {
         let mut identity = Identity::default();
         let mut versions: Vec<String> = Vec::new();
