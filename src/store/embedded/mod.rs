@@ -46,9 +46,9 @@ const TXN_OPS: usize = 65_536;
 /// How many bytes of keys and values a transaction may have: sixty times ZooKeeper's largest request.
 const REQUEST_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many bytes of changes may wait for the writing thread: then callers wait too. As much as a disk writes in a tenth of
-/// a second or so, and four of etcd's largest transactions.
-const UNWRITTEN_BYTES: usize = 16 * 1024 * 1024;
+/// How many bytes of changes may wait for the writing thread: then transactions wait too. Some twenty milliseconds' worth:
+/// whoever reads meanwhile waits for what is being written, and for this.
+const UNWRITTEN_BYTES: usize = 2 * 1024 * 1024;
 
 /// See the module's documentation.
 pub struct Embedded {
