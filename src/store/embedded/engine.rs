@@ -17,18 +17,8 @@ use super::memory::Memory;
 use super::state::{State, Touched, Values};
 use crate::store::{Revision, Snapshot, StoreError, Txn, TxnResult};
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// What is asked of the engine. Times come from the caller, whose clock a test may have stopped.
-#[derive(Debug)]
-pub(super) enum Command {
-    Transact { txn: Txn, answer: Answer<TxnResult> },
-    Snapshot { answer: Answer<Snapshot> },
-    Grant { id: i64, ttl: i64, now: Instant, answer: Answer<()> },
-    KeepAlive { id: i64, now: Instant, answer: Answer<()> },
-    Revoke { id: i64, answer: Answer<()> },
-    Expire { now: Instant, answer: Answer<()> },
-}
+/// Who asked for a snapshot.
+pub(super) type Asker = oneshot::Sender<Result<Snapshot, StoreError>>;
 
 /// What changed since the last group was taken, to be written together.
 #[derive(Debug)]
@@ -38,8 +28,8 @@ pub(super) struct Group {
     pub revision: i64,
     /// How many keys there are with it.
     pub keys: usize,
-    /// Snapshots asked for meanwhile: of what there is with this group.
-    pub snapshots: Vec<Answer<Snapshot>>,
+    /// They want what there is with this group.
+    pub snapshots: Vec<Asker>,
 }
 
 /// Where the values are that the state gave away.
@@ -73,7 +63,7 @@ pub(super) struct Engine {
     /// When the next lease expires.
     next_expiry: watch::Sender<Option<Instant>>,
     /// Those who asked for a snapshot since the last group was taken.
-    snapshots: Vec<Answer<Snapshot>>,
+    snapshots: Vec<Asker>,
     /// Bytes changed since then.
     unwritten: usize,
     /// A command is being carried out. Where one was left half done, by a panic, nothing of it is written.
@@ -114,54 +104,66 @@ impl Engine {
         self.unwritten
     }
 
-    /// Carries out a command. With a data directory what it changed has yet to be written when it is answered.
-    pub fn run(&mut self, command: Command) {
+    /// The result and what it wrote. With a data directory that has yet to be written when this returns.
+    pub fn transact(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
+        self.carry_out(|state, values| state.transact(txn, values).map(|(result, written)| (result, vec_of(written))))
+    }
+
+    /// Times come from the caller, whose clock a test may have stopped: here, and below.
+    pub fn grant(&mut self, id: i64, ttl: i64, now: Instant) -> Result<(), StoreError> {
+        self.carry_out(|state, _| state.grant(id, ttl, now).map(|()| ((), Vec::new())))
+    }
+
+    pub fn keep_alive(&mut self, id: i64, now: Instant) -> Result<(), StoreError> {
+        self.carry_out(|state, _| state.keep_alive(id, now).map(|()| ((), Vec::new())))
+    }
+
+    pub fn revoke(&mut self, id: i64) -> Result<(), StoreError> {
+        self.carry_out(|state, _| Ok(((), vec_of(state.revoke(id)))))
+    }
+
+    /// Ends the leases that have expired.
+    pub fn expire(&mut self, now: Instant) -> Result<(), StoreError> {
+        self.carry_out(|state, _| Ok(((), state.expire(now))))
+    }
+
+    /// In memory `asker` gets it at once, else with the next group.
+    pub fn snapshot(&mut self, asker: Asker) {
+        // Whoever asked may have gone: then nobody is told.
+        match (&self.failed, &self.backing) {
+            (Some(error), _) => drop(asker.send(Err(error.clone()))),
+            (None, Backing::Disk { .. }) => self.snapshots.push(asker),
+            (None, Backing::Memory(memory)) => {
+                let entries = memory.entries(&self.state);
+                drop(asker.send(Ok(Snapshot { revision: self.state.revision(), entries })));
+            }
+        }
+    }
+
+    /// `command`: what is done to the state, with its result and the revisions that it made.
+    fn carry_out<T>(
+        &mut self,
+        command: impl FnOnce(&mut State, &Backing) -> Result<(T, Vec<Revision>), StoreError>,
+    ) -> Result<T, StoreError> {
         if self.midway {
             self.fail(StoreError::Unavailable("a command was left half done".to_owned()), Vec::new());
         }
         if let Some(error) = &self.failed {
-            return command.refuse(error.clone());
+            return Err(error.clone());
         }
         self.midway = true;
-        match command {
-            Command::Transact { txn, answer } => {
-                let result = self.state.transact(txn, &self.backing).map(|(result, written)| {
-                    self.publish(written.into_iter().collect());
-                    result
-                });
-                // Whoever asked may have gone: then nobody is told.
-                let _ = answer.send(result);
-            }
-            Command::Snapshot { answer } => match &self.backing {
-                Backing::Memory(memory) => {
-                    let entries = memory.entries(&self.state);
-                    let _ = answer.send(Ok(Snapshot { revision: self.state.revision(), entries }));
-                }
-                Backing::Disk { .. } => self.snapshots.push(answer),
-            },
-            Command::Grant { id, ttl, now, answer } => {
-                let _ = answer.send(self.state.grant(id, ttl, now));
-            }
-            Command::KeepAlive { id, now, answer } => {
-                let _ = answer.send(self.state.keep_alive(id, now));
-            }
-            Command::Revoke { id, answer } => {
-                let written = self.state.revoke(id);
-                self.publish(written.into_iter().collect());
-                let _ = answer.send(Ok(()));
-            }
-            Command::Expire { now, answer } => {
-                let written = self.state.expire(now);
-                self.publish(written);
-                let _ = answer.send(Ok(()));
-            }
-        }
+        let result = command(&mut self.state, &self.backing).map(|(result, revisions)| {
+            self.publish(revisions);
+            result
+        });
         if let Backing::Memory(memory) = &mut self.backing {
             memory.write(self.state.take_touched());
+            self.unwritten = 0;
         }
         let next = self.state.next_expiry();
         self.next_expiry.send_if_modified(|at| mem::replace(at, next) != next);
         self.midway = false;
+        result
     }
 
     fn publish(&mut self, revisions: Vec<Revision>) {
@@ -185,10 +187,10 @@ impl Engine {
     }
 
     /// Carries out nothing any more, and lets go of the disk: what was taken last, with these snapshots, is not written.
-    pub fn fail(&mut self, error: StoreError, snapshots: Vec<Answer<Snapshot>>) {
+    pub fn fail(&mut self, error: StoreError, snapshots: Vec<Asker>) {
         self.journal.close(error.clone());
-        for answer in snapshots.into_iter().chain(mem::take(&mut self.snapshots)) {
-            let _ = answer.send(Err(error.clone()));
+        for asker in snapshots.into_iter().chain(mem::take(&mut self.snapshots)) {
+            let _ = asker.send(Err(error.clone()));
         }
         self.state.take_touched();
         self.unwritten = 0;
@@ -198,17 +200,8 @@ impl Engine {
     }
 }
 
-impl Command {
-    fn refuse(self, error: StoreError) {
-        match self {
-            Command::Transact { answer, .. } => drop(answer.send(Err(error))),
-            Command::Snapshot { answer } => drop(answer.send(Err(error))),
-            Command::Grant { answer, .. }
-            | Command::KeepAlive { answer, .. }
-            | Command::Revoke { answer, .. }
-            | Command::Expire { answer, .. } => drop(answer.send(Err(error))),
-        }
-    }
+fn vec_of(revision: Option<Revision>) -> Vec<Revision> {
+    revision.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -270,37 +263,43 @@ mod tests {
             step(Some("3"), put("4", 0)),
             step(Some("4"), put("5", LEASE)),
         ];
-        let grant = |answer| Command::Grant { id: LEASE, ttl: 60, now: Instant::now(), answer };
-        let revoke = |answer| Command::Revoke { id: LEASE, answer };
-        let (mut commands, mut answers) = (vec![grant(oneshot::channel().0)], Vec::new());
-        let mut ask = |commands: &mut Vec<Command>, txn| {
-            let (answer, answered) = oneshot::channel();
-            commands.push(Command::Transact { txn, answer });
-            answers.push(answered);
-        };
-        txns.into_iter().for_each(|txn| ask(&mut commands, txn));
-        commands.push(revoke(oneshot::channel().0));
-        ask(&mut commands, step(None, put("6", 0)));
-        ask(&mut commands, step(Some("6"), put("7", 0)));
-        let (answer, mut snapshot) = oneshot::channel();
-        commands.push(Command::Snapshot { answer });
+        enum Step {
+            Grant,
+            Transact(Txn),
+            Revoke,
+            Snapshot,
+        }
+        let mut steps = vec![Step::Grant];
+        steps.extend(txns.into_iter().map(Step::Transact));
+        steps.push(Step::Revoke);
+        steps.extend([step(None, put("6", 0)), step(Some("6"), put("7", 0))].map(Step::Transact));
+        steps.push(Step::Snapshot);
+        let (asker, mut snapshot) = oneshot::channel();
+        let mut asker = Some(asker);
+        let mut results = Vec::new();
         let mut taken = None;
         let mut write = |group: Option<Group>| {
             let Some((disk, group)) = disk.as_mut().zip(group) else { return };
             disk.write(&group.touched, group.revision).unwrap();
-            for answer in group.snapshots {
+            for asker in group.snapshots {
                 let entries = disk.entries(group.keys).unwrap();
-                answer.send(Ok(Snapshot { revision: group.revision, entries })).unwrap();
+                asker.send(Ok(Snapshot { revision: group.revision, entries })).unwrap();
             }
         };
-        let mut commands = commands.into_iter().peekable();
-        while commands.peek().is_some() {
-            commands.by_ref().take(in_group).for_each(|command| engine.run(command));
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            for step in steps.by_ref().take(in_group) {
+                match step {
+                    Step::Grant => engine.grant(LEASE, 60, Instant::now()).unwrap(),
+                    Step::Transact(txn) => results.push(engine.transact(txn).unwrap()),
+                    Step::Revoke => engine.revoke(LEASE).unwrap(),
+                    Step::Snapshot => engine.snapshot(asker.take().unwrap()),
+                }
+            }
             write(taken.take());
             taken = engine.take();
         }
         write(taken);
-        let results = answers.into_iter().map(|mut answered| answered.try_recv().unwrap().unwrap()).collect();
         (results, snapshot.try_recv().unwrap().unwrap())
     }
 
@@ -344,11 +343,7 @@ mod tests {
     fn after_a_failed_write_nothing_is_carried_out() {
         let dir = tempfile::tempdir().unwrap();
         let (mut engine, _disk) = durable(dir.path());
-        let ask = |engine: &mut Engine, value| {
-            let (answer, mut answered) = oneshot::channel();
-            engine.run(Command::Transact { txn: Txn { then: vec![put(value, 0)], ..Txn::default() }, answer });
-            answered.try_recv().unwrap()
-        };
+        let ask = |engine: &mut Engine, value| engine.transact(Txn { then: vec![put(value, 0)], ..Txn::default() });
         ask(&mut engine, "1").unwrap();
         assert!(engine.take().is_some());
         ask(&mut engine, "2").unwrap();

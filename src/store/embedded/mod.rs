@@ -34,7 +34,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::disk::Disk;
-use self::engine::{Answer, Backing, Command, Engine, Group};
+use self::engine::{Asker, Backing, Engine, Group};
 use self::journal::Journal;
 use self::memory::Memory;
 use self::state::{State, Touched};
@@ -52,50 +52,49 @@ const UNWRITTEN_BYTES: usize = 2 * 1024 * 1024;
 
 /// See the module's documentation.
 pub struct Embedded {
-    front: Front,
-    journal: Arc<Journal>,
-    next_expiry: watch::Receiver<Option<Instant>>,
+    core: Arc<Core>,
+    /// Where there is a data directory.
+    writer: Option<JoinHandle<()>>,
     expiring: AtomicBool,
     cluster: u64,
 }
 
-/// Where commands go.
-enum Front {
-    Memory(Arc<Mutex<Engine>>),
-    Durable { core: Arc<Core>, writer: Option<JoinHandle<()>> },
-}
-
-/// What callers and the writing thread of a durable store share.
+/// What callers, the writing thread and the task that ends leases share.
 struct Core {
     engine: Mutex<Engine>,
+    journal: Arc<Journal>,
     /// There is something to write, or nothing will come any more.
     work: Condvar,
     closed: AtomicBool,
     /// A group has been taken, or none will be any more.
     taken: Notify,
-    /// The last revision that has been written.
-    durable: watch::Sender<i64>,
+    /// The last revision that has been written; none where nothing is.
+    durable: Option<watch::Sender<i64>>,
 }
 
 impl Core {
-    /// For what is on the disk.
-    fn new(state: State, disk: &Disk) -> (Self, Arc<Journal>) {
+    /// For what is on the disk, or in memory.
+    fn new(state: State, disk: Option<&Disk>) -> Arc<Self> {
         let revision = state.revision();
         let journal = Journal::new(revision);
-        let backing = Backing::Disk { written: disk.values(), writing: Arc::default() };
-        let core = Core {
+        let backing = match disk {
+            Some(disk) => Backing::Disk { written: disk.values(), writing: Arc::default() },
+            None => Backing::Memory(Memory::default()),
+        };
+        Arc::new(Core {
             engine: Mutex::new(Engine::new(state, backing, journal.clone())),
+            journal,
             work: Condvar::new(),
             closed: AtomicBool::new(false),
             taken: Notify::new(),
-            durable: watch::Sender::new(revision),
-        };
-        (core, journal)
+            durable: disk.map(|_| watch::Sender::new(revision)),
+        })
     }
 
-    fn run(&self, command: Command) {
-        self.engine.lock().run(command);
+    fn run<T>(&self, command: impl FnOnce(&mut Engine) -> T) -> T {
+        let result = command(&mut self.engine.lock());
         self.work.notify_one();
+        result
     }
 
     /// Waits while there is too much to be written.
@@ -112,17 +111,27 @@ impl Core {
 
     /// Waits until all is written that there is now, or nothing will be any more.
     async fn all_written(&self) {
+        let Some(durable) = &self.durable else { return };
         let revision = self.engine.lock().revision();
-        let mut durable = self.durable.subscribe();
+        let mut durable = durable.subscribe();
         // The sender is here.
         let _ = durable.wait_for(|durable| *durable >= revision || self.engine.lock().has_failed()).await;
     }
 
-    fn fail(&self, error: StoreError, snapshots: Vec<Answer<Snapshot>>) {
+    /// All is written up to this revision.
+    fn wrote(&self, revision: i64) {
+        if let Some(durable) = &self.durable {
+            durable.send_replace(revision);
+        }
+    }
+
+    fn fail(&self, error: StoreError, snapshots: Vec<Asker>) {
         self.engine.lock().fail(error, snapshots);
         // Whoever waits goes on, and is refused.
         self.taken.notify_waiters();
-        self.durable.send_modify(|_| {});
+        if let Some(durable) = &self.durable {
+            durable.send_modify(|_| {});
+        }
     }
 
     /// Lets the writing thread end when all is written.
@@ -152,12 +161,7 @@ impl Core {
 impl Embedded {
     /// An empty store that ends with the process.
     pub fn memory() -> Arc<Self> {
-        let state = State::new(Self::LIMITS);
-        let journal = Journal::new(state.revision());
-        let engine = Engine::new(state, Backing::Memory(Memory::default()), journal.clone());
-        let next_expiry = engine.next_expiry();
-        let front = Front::Memory(Arc::new(Mutex::new(engine)));
-        Self::new(front, journal, next_expiry, random_id())
+        Self::new(Core::new(State::new(Self::LIMITS), None), None, random_id())
     }
 
     /// The store in `dir`, which is made where it is missing. All leases begin anew. `Rejected` where the directory
@@ -165,67 +169,45 @@ impl Embedded {
     pub fn open(dir: &Path) -> Result<Arc<Self>, StoreError> {
         let (disk, state) = Disk::open(dir, Self::LIMITS, Instant::now())?;
         let cluster = disk.cluster();
-        let (core, journal) = Core::new(state, &disk);
-        let core = Arc::new(core);
-        let next_expiry = core.engine.lock().next_expiry();
+        let core = Core::new(state, Some(&disk));
         let shared = core.clone();
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || write_groups(&shared, disk));
         let writer = writer.map_err(|error| StoreError::Rejected(format!("no thread for the store: {error}")))?;
-        let front = Front::Durable { core, writer: Some(writer) };
-        Ok(Self::new(front, journal, next_expiry, cluster))
+        Ok(Self::new(core, Some(writer), cluster))
     }
 
     /// Forgets the history before `revision`, as etcd's compaction does.
     pub fn compact(&self, revision: i64) {
-        self.journal.compact(revision);
+        self.core.journal.compact(revision);
     }
 
     const LIMITS: Limits = Limits { txn_ops: TXN_OPS, request_bytes: REQUEST_BYTES };
 
-    fn new(
-        front: Front,
-        journal: Arc<Journal>,
-        next_expiry: watch::Receiver<Option<Instant>>,
-        cluster: u64,
-    ) -> Arc<Self> {
-        Arc::new(Embedded { front, journal, next_expiry, expiring: AtomicBool::new(false), cluster })
+    fn new(core: Arc<Core>, writer: Option<JoinHandle<()>>, cluster: u64) -> Arc<Self> {
+        Arc::new(Embedded { core, writer, expiring: AtomicBool::new(false), cluster })
     }
 
-    async fn submit<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
-    ) -> Result<T, StoreError> {
+    fn run<T>(&self, command: impl FnOnce(&mut Engine) -> T) -> T {
         self.expire_leases();
-        let (answer, answered) = oneshot::channel();
-        let command = command(answer);
-        match &self.front {
-            Front::Memory(engine) => engine.lock().run(command),
-            Front::Durable { core, .. } => core.run(command),
-        }
-        answered.await.map_err(|_| stopped())?
+        self.core.run(command)
     }
 
     /// Starts the task that ends leases, at the first call: only then is a runtime known to be there.
     fn expire_leases(&self) {
         if !self.expiring.swap(true, Ordering::Relaxed) {
-            let back = match &self.front {
-                Front::Memory(engine) => Back::Memory(Arc::downgrade(engine)),
-                Front::Durable { core, .. } => Back::Durable(Arc::downgrade(core)),
-            };
-            tokio::spawn(expire_leases(self.next_expiry.clone(), back));
+            let next_expiry = self.core.engine.lock().next_expiry();
+            tokio::spawn(expire_leases(next_expiry, Arc::downgrade(&self.core)));
         }
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.journal.close(stopped());
-        if let Front::Durable { core, writer } = &mut self.front {
+        self.core.journal.close(stopped());
+        self.core.close();
+        if let Some(writer) = self.writer.take() {
             // Waited for, so that all is written and the directory is free again when this returns.
-            core.close();
-            if let Some(writer) = writer.take() {
-                let _ = writer.join();
-            }
+            let _ = writer.join();
         }
     }
 }
@@ -238,10 +220,7 @@ impl fmt::Debug for Embedded {
 
 impl Embedded {
     fn description(&self) -> &'static str {
-        match self.front {
-            Front::Memory(_) => "embedded (memory)",
-            Front::Durable { .. } => "embedded (durable)",
-        }
+        if self.core.durable.is_some() { "embedded (durable)" } else { "embedded (memory)" }
     }
 }
 
@@ -252,10 +231,7 @@ impl Store for Embedded {
     }
 
     fn durable(&self) -> Option<watch::Receiver<i64>> {
-        match &self.front {
-            Front::Memory(_) => None,
-            Front::Durable { core, .. } => Some(core.durable.subscribe()),
-        }
+        self.core.durable.as_ref().map(watch::Sender::subscribe)
     }
 
     async fn identity(&self) -> Result<Identity, StoreError> {
@@ -264,36 +240,36 @@ impl Store for Embedded {
     }
 
     async fn transact(&self, txn: Txn) -> Result<TxnResult, StoreError> {
-        if let Front::Durable { core, .. } = &self.front {
-            core.room().await;
-        }
-        let result = self.submit(|answer| Command::Transact { txn, answer }).await;
-        if let (Front::Durable { core, .. }, Err(StoreError::LeaseNotFound { .. })) = (&self.front, &result) {
+        self.core.room().await;
+        let result = self.run(|engine| engine.transact(txn));
+        if let Err(StoreError::LeaseNotFound { .. }) = result {
             // No revision goes with it that would tell the caller to wait for the lease's end to last.
-            core.all_written().await;
+            self.core.all_written().await;
         }
         result
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.submit(|answer| Command::Snapshot { answer }).await
+        let (asker, answered) = oneshot::channel();
+        self.run(|engine| engine.snapshot(asker));
+        answered.await.map_err(|_| stopped())?
     }
 
     async fn changes(&self, from: i64) -> Result<ChangeStream, StoreError> {
         self.expire_leases();
-        self.journal.stream(from)
+        self.core.journal.stream(from)
     }
 
     async fn lease_grant(&self, id: i64, ttl: i64) -> Result<(), StoreError> {
-        self.submit(|answer| Command::Grant { id, ttl, now: Instant::now(), answer }).await
+        self.run(|engine| engine.grant(id, ttl, Instant::now()))
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<(), StoreError> {
-        self.submit(|answer| Command::KeepAlive { id, now: Instant::now(), answer }).await
+        self.run(|engine| engine.keep_alive(id, Instant::now()))
     }
 
     async fn lease_revoke(&self, id: i64) -> Result<(), StoreError> {
-        self.submit(|answer| Command::Revoke { id, answer }).await
+        self.run(|engine| engine.revoke(id))
     }
 }
 
@@ -312,11 +288,11 @@ fn write_groups(core: &Core, mut disk: Disk) {
             core.fail(error, snapshots);
             continue;
         }
-        core.durable.send_replace(revision);
+        core.wrote(revision);
         disk.make_room();
         // These take time, and nobody has to wait for another's.
-        for answer in snapshots.into_iter().filter(|answer| !answer.is_closed()) {
-            let _ = answer.send(disk.entries(keys).map(|entries| Snapshot { revision, entries }));
+        for asker in snapshots.into_iter().filter(|asker| !asker.is_closed()) {
+            let _ = asker.send(disk.entries(keys).map(|entries| Snapshot { revision, entries }));
         }
         written = touched;
     }
@@ -332,27 +308,8 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// The way back to the engine that does not keep it alive.
-enum Back {
-    Memory(Weak<Mutex<Engine>>),
-    Durable(Weak<Core>),
-}
-
-impl Back {
-    /// Ends what has expired; none where the store has gone.
-    async fn expire(&self) -> Option<()> {
-        let (answer, answered) = oneshot::channel();
-        let command = Command::Expire { now: Instant::now(), answer };
-        match self {
-            Back::Memory(engine) => engine.upgrade()?.lock().run(command),
-            Back::Durable(core) => core.upgrade()?.run(command),
-        }
-        answered.await.ok().map(drop)
-    }
-}
-
 /// Waits for one expiry after the other, until the store has gone.
-async fn expire_leases(mut next_expiry: watch::Receiver<Option<Instant>>, back: Back) {
+async fn expire_leases(mut next_expiry: watch::Receiver<Option<Instant>>, core: Weak<Core>) {
     loop {
         let due = *next_expiry.borrow_and_update();
         let expired = async {
@@ -363,7 +320,9 @@ async fn expire_leases(mut next_expiry: watch::Receiver<Option<Instant>>, back: 
         };
         tokio::select! {
             () = expired => {
-                if back.expire().await.is_none() {
+                // Not kept: the store's end is not to wait for this.
+                let Some(core) = core.upgrade() else { return };
+                if core.run(|engine| engine.expire(Instant::now())).is_err() {
                     return;
                 }
             }
@@ -400,12 +359,9 @@ mod tests {
     /// A store whose thread does not write: the test does.
     fn unwritten(dir: &Path) -> (Embedded, Arc<Core>, Disk) {
         let (disk, state) = Disk::open(dir, Embedded::LIMITS, Instant::now()).unwrap();
-        let (core, journal) = Core::new(state, &disk);
-        let core = Arc::new(core);
-        let next_expiry = core.engine.lock().next_expiry();
-        let front = Front::Durable { core: core.clone(), writer: None };
+        let core = Core::new(state, Some(&disk));
         let embedded =
-            Embedded { front, journal, next_expiry, expiring: AtomicBool::new(false), cluster: disk.cluster() };
+            Embedded { core: core.clone(), writer: None, expiring: AtomicBool::new(false), cluster: disk.cluster() };
         (embedded, core, disk)
     }
 
@@ -439,7 +395,7 @@ mod tests {
         assert!(poll!(&mut refused).is_pending());
         let Group { revision, .. } = core.next().unwrap();
         assert!(poll!(&mut refused).is_pending());
-        core.durable.send_replace(revision);
+        core.wrote(revision);
         assert_eq!(refused.await, Err(StoreError::LeaseNotFound { id: 7 }));
     }
 }
