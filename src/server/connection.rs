@@ -19,7 +19,7 @@ use super::shared::Shared;
 use crate::commit::verdict::Write;
 use crate::config::Config;
 use crate::jute::{ConnectRequest, FrameError, Request, next_frame};
-use crate::session::{CloseReason, ConnectionId, Incoming, Outbox, Outgo};
+use crate::session::{CloseReason, ConnectionId, FLUSH, Incoming, Outbox, Outgo};
 use crate::store::StoreError;
 use crate::tree::record::SessionRecord;
 
@@ -28,9 +28,6 @@ const FEW_BYTES: usize = 2 * 1024;
 
 /// The most: some hundred small requests. Between the two about as much as comes at a time.
 const MANY_BYTES: usize = 64 * 1024;
-
-/// How long the last answers may take to go out after a close, and a four-letter word's answer.
-const FLUSH: Duration = Duration::from_secs(5);
 
 /// How long a client that has seen more than this server waits for it to catch up. ZooKeeper turns it away at
 /// once; a third of the shortest usual timeout leaves it time to try another server.

@@ -20,4 +20,4 @@ pub use commit::{ALONE_AFTER_MS, LaneAnswer, LaneLost, Outgoing, SLOW_MS};
 pub use connection::Incoming;
 pub use engine::{ConnectionId, Engine, EngineConfig, Now, RENEWALS_PER_TIMEOUT, ServerIdentity};
 pub use gate::Gate;
-pub use outbox::{CloseReason, Outbox, Outgo};
+pub use outbox::{CloseReason, FLUSH, Outbox, Outgo};

@@ -93,8 +93,8 @@ impl CloseReason {
 /// Room for the first answer: most are shorter, and do not grow the buffer step by step.
 const FIRST_BYTES: usize = 256;
 
-/// How long, after a close, the last answers may wait for the store to write what they tell.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long the last answers may take to go out after a close: to be written by the store that gave them, and to the socket.
+pub const FLUSH: Duration = Duration::from_secs(5);
 
 /// Bytes on their way to one client, in the order of the zxids shown. Shared by the engine, which fills it, and
 /// the connection's task, which empties it into the socket.
@@ -215,7 +215,7 @@ impl Outbox {
             match self.closed() {
                 None => self.filled.notified().await,
                 // On the heap: each of ten thousand connections has room for what is waited for here.
-                Some(reason) => match Box::pin(timeout(LAST_ANSWERS, self.filled.notified())).await {
+                Some(reason) => match Box::pin(timeout(FLUSH, self.filled.notified())).await {
                     Ok(()) => {}
                     Err(_) => return Outgo::End(reason),
                 },
