@@ -6,17 +6,16 @@ mod drive;
 mod support;
 
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use drive::{Heard, SESSION_MS, Talker, Zketcd};
 use support::client::{Client, ConnectOptions};
 use support::{create, delete, get, set};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 use zketcd::jute::{CreateMode, Reply, Request};
 use zketcd::session::CloseReason;
 use zketcd::store::embedded::Embedded;
@@ -139,9 +138,6 @@ const ANSWERED: usize = 200;
 /// Bytes of each of their znodes: as many as keep the disk busy.
 const LARGE: usize = 200_000;
 
-/// No test waits longer than this; on a machine that needs more, something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The program with this data directory, killed at the end.
 struct Program(Child);
 
@@ -150,17 +146,13 @@ impl Program {
     async fn start(dir: &Path, listen: SocketAddr, last_zxid: i64) -> (Program, Client) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zketcd"));
         command.args(["serve", "--store=embedded", "--admin-listen=127.0.0.1:0", "--listen", &listen.to_string()]);
-        command.arg("--data-dir").arg(dir).env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-        let program = Program(command.spawn().expect("the program"));
-        let connected = async {
-            loop {
-                match Client::connect(listen, ConnectOptions { last_zxid, ..ConnectOptions::default() }).await {
-                    Ok(client) => return client,
-                    Err(_) => sleep(Duration::from_millis(20)).await,
-                }
-            }
-        };
-        (program, timeout(PATIENCE, connected).await.expect("a server that knows this zxid"))
+        command.arg("--data-dir").arg(dir).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program");
+        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines().map_while(Result::ok);
+        let program = Program(child);
+        assert!(log.any(|line| line.contains("serving ZooKeeper clients")), "it ended before it served anybody");
+        let client = Client::connect(listen, ConnectOptions { last_zxid, ..ConnectOptions::default() }).await;
+        (program, client.expect("a server that knows this zxid"))
     }
 }
 
