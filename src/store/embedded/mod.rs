@@ -46,8 +46,8 @@ const TXN_OPS: usize = 65_536;
 /// How many bytes of keys and values a transaction may have: sixty times ZooKeeper's largest request.
 const REQUEST_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many bytes of changes may wait for the writing thread: then transactions wait too. Some twenty milliseconds' worth:
-/// whoever reads meanwhile waits for what is being written, and for this.
+/// How many bytes of changes may wait for the writing thread: then transactions wait too. Some 5,500 creates of 100 bytes,
+/// fifty milliseconds of the fastest writing (`make bench WORKLOADS=tree`): whoever reads meanwhile waits for them.
 const UNWRITTEN_BYTES: usize = 2 * 1024 * 1024;
 
 /// See the module's documentation.
