@@ -3,7 +3,7 @@
 
 #[path = "support/client.rs"]
 mod client;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "support/server.rs"]
 mod server;
 

@@ -1,7 +1,5 @@
 //! A ZooKeeper that does one request at a time: what servers that batch, race and retry must be equal to.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 
 use zketcd::jute::{CreateMode, CreateRequest, ErrorCode, MultiOp, MultiResult, Reply, Request, Stat, op};

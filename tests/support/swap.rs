@@ -1,6 +1,6 @@
 //! A store that can be taken away and put back as another one: a restore from a backup.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::sync::Arc;
 
